@@ -1,0 +1,83 @@
+"""Change events in Debezium's envelope: the only place that knows it.
+
+Values are PostgreSQL input text: what `COPY` or a cast from `text` to the declared column's type accepts, so
+that nothing downstream converts a value twice.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from connectors.errors import RowtideError
+
+
+class Unavailable(Enum):
+    """The value of a column that the source did not send because it did not change."""
+
+    UNAVAILABLE = "unavailable"
+
+
+UNAVAILABLE: Final = Unavailable.UNAVAILABLE
+Value: TypeAlias = str | None | Literal[Unavailable.UNAVAILABLE]
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One row change.
+
+    Args:
+        table: the declared table's name.
+        op: `c` created, `u` updated, `d` deleted, `r` read by a snapshot.
+        key: the key columns' values in the order of `Table.key`; never NULL.
+        row: the values in the order of `Table.columns`; None for a deletion. `before` images are not
+            kept: PostgreSQL invents values in them.
+        ts_ms: when the source committed it, in ms since the epoch (the envelope's own time where the source gives none).
+        transaction: what groups the events of one source transaction, None where unknown.
+        snapshot: whether a snapshot read it.
+    """
+
+    table: str
+    op: Literal["c", "u", "d", "r"]
+    key: tuple[str, ...]
+    row: tuple[Value, ...] | None
+    ts_ms: int
+    transaction: str | None = None
+    snapshot: bool = False
+
+
+class Truncate(msgspec.Struct, frozen=True):
+    """All rows of a table went."""
+
+    table: str
+    ts_ms: int
+    transaction: str | None = None
+
+
+class Boundary(msgspec.Struct, frozen=True):
+    """The beginning or end of a source transaction; between both, everything in the topic belongs to it."""
+
+    status: Literal["BEGIN", "END"]
+    transaction: str
+    ts_ms: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Business time has reached ts_ms without a change."""
+
+    ts_ms: int
+
+
+class Ignored(msgspec.Struct, frozen=True):
+    """Nothing to apply: a tombstone, a schema change, a logical message, or a table nobody declared."""
+
+    reason: Literal["tombstone", "schema-change", "message", "undeclared-table"]
+    table: str | None = None
+
+
+Event: TypeAlias = Change | Truncate | Boundary | Heartbeat | Ignored
+
+
+class EventRefusedError(RowtideError):
+    """The message cannot be an event of ours; it is to be parked. Its text contains no value of a row."""

@@ -1,0 +1,41 @@
+"""What a source table looks like: its columns with PostgreSQL types, and its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Args:
+        name: as the source spells it.
+        type: the PostgreSQL type in its canonical spelling, as `format_type` prints it
+            (`integer`, `numeric(5,2)`, `character varying(45)`, `timestamp without time zone`, `text[]`).
+        nullable: whether the declaration allows NULL.
+    """
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A source table. `key` names the primary key's columns in order; it is never empty."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names, in declared order."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def key_positions(self) -> tuple[int, ...]:
+        """Where the key's columns stand among the columns."""
+        return tuple(self.names.index(name) for name in self.key)

@@ -1,0 +1,56 @@
+"""Parts every tier shares: one embedded PostgreSQL for the run, a fresh database for each test that asks."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from connectors.embedded import EmbeddedPostgres
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A real PostgreSQL 18 with wal_level=logical, in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="rowtide-test-"))
+    with EmbeddedPostgres(folder / "pg") as running:
+        with psycopg.connect(running.dsn(), autocommit=True) as connection:
+            # The machine's disk is not what is tested here; the fault tests kill processes, not the machine.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield running
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _numbers() -> Iterator[int]:
+    return count()
+
+
+@pytest.fixture
+def database(server: EmbeddedPostgres, _numbers: Iterator[int]) -> Iterator[str]:
+    """The connection string of a fresh, empty database."""
+    name = f"test_{next(_numbers)}"
+    yield server.ensure_database(name)
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s AND NOT active",
+            [name],
+        )
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def sakila() -> Path:
+    """The folder of the real Sakila data set; skips where ../shared is absent."""
+    folder = SHARED / "data" / "sakila"
+    if not folder.exists():
+        pytest.skip(f"{folder} is absent: the real data set is not on this machine")
+    return folder
