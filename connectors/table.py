@@ -15,11 +15,13 @@ class Column:
         type: the PostgreSQL type in its canonical spelling, as `format_type` prints it
             (`integer`, `numeric(5,2)`, `character varying(45)`, `timestamp without time zone`, `text[]`).
         nullable: whether the declaration allows NULL.
+        optional: whether the source may lack the column; it then reads as NULL.
     """
 
     name: str
     type: str
     nullable: bool = True
+    optional: bool = False
 
 
 @dataclass(frozen=True)

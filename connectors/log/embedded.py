@@ -1,0 +1,338 @@
+"""The embedded log: topics in tables of the state database.
+
+Appends are serialised over all topics by one lock, so that the records' ids rise in the order of the commits: who
+has read up to an id has missed nothing before it.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+import psycopg
+
+from connectors.log import Extent, Message, Record, RetentionGapError, TopicPartition, UnknownTopicError
+from connectors.errors import RowtideError
+
+_APPEND_LOCK = 0x6C6F67
+_CHANNEL = "rowtide_log"
+_COPY = 'COPY rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value) FROM STDIN'
+_CHUNK = 5000
+_OVERHEAD = 64  # bytes of a record besides key and value, for the accounting of sizes
+
+
+class EmbeddedLog:
+    """The log in the state database `dsn`, whose schema is up to date (`connectors.state.migrate`)."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        self._waiting = threading.Lock()
+        self._writer: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._reader: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._listener: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._topics: dict[str, tuple[int, int]] = {}
+        self._names: dict[int, str] = {}
+        self._places: dict[frozenset[tuple[TopicPartition, int]], int] = {}
+
+    # --- topics ---
+
+    def create_topic(self, topic: str, partitions: int = 1) -> None:
+        """See `Log`. Raises RowtideError where it exists with another number of partitions."""
+        if self._topics.get(topic, (0, 0))[1] == partitions:
+            return
+        with self._writing, self._connected("_writer").transaction():
+            connection = self._connected("_writer")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+            row = connection.execute("SELECT partitions FROM rowtide.log_topic WHERE name = %s", [topic]).fetchone()
+            if row is not None:
+                if row[0] != partitions:
+                    raise RowtideError(
+                        f"The topic {topic} exists with {row[0]} partitions, not {partitions}.",
+                        hint="Use the number it has, or another topic.",
+                    )
+                return
+            connection.execute(
+                "WITH t AS (INSERT INTO rowtide.log_topic (name, partitions) VALUES (%s, %s) RETURNING id, partitions) "
+                "INSERT INTO rowtide.log_partition (topic_id, partition) SELECT id, generate_series(0, partitions - 1) FROM t",
+                [topic, partitions],
+            )
+
+    def topics(self) -> Mapping[str, int]:
+        """See `Log`."""
+        with self._reading:
+            self._load_topics(self._connected("_reader"))
+        return {name: partitions for name, (_, partitions) in self._topics.items()}
+
+    def _load_topics(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        found = connection.execute("SELECT name, id, partitions FROM rowtide.log_topic ORDER BY name").fetchall()
+        self._topics = {name: (number, partitions) for name, number, partitions in found}
+        self._names = {number: name for name, (number, _) in self._topics.items()}
+
+    def _topic(self, connection: psycopg.Connection[tuple[Any, ...]], topic: str) -> tuple[int, int]:
+        if topic not in self._topics:
+            self._load_topics(connection)
+        if topic not in self._topics:
+            raise UnknownTopicError(
+                f"The log has no topic {topic}.",
+                hint="See `rowtide log topics`; capture or `rowtide log append` creates a topic at its first event.",
+            )
+        return self._topics[topic]
+
+    # --- appending ---
+
+    def append(self, topic: str, messages: Iterable[Message], *, source_position: str | None = None) -> int:
+        """See `Log`. The messages are taken as they come: memory does not grow with their number."""
+        with self._writing:
+            connection = self._connected("_writer")
+            topic_id, partitions = self._topic(connection, topic)
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+                rows = connection.execute(
+                    "SELECT partition, next_offset FROM rowtide.log_partition WHERE topic_id = %s", [topic_id]
+                ).fetchall()
+                offsets = dict(rows)
+                before, sizes = dict(offsets), dict.fromkeys(offsets, 0)
+                count = 0
+                first = connection.execute("SELECT coalesce(max(id), 0) FROM rowtide.log_record").fetchone()
+                sequence = connection.execute("SELECT last_value FROM rowtide.log_record_id").fetchone()
+                number = max(first[0] if first else 0, sequence[0] if sequence else 0)
+                with connection.cursor().copy(_COPY) as copy:
+                    pending = iter(messages)
+                    while chunk := list(islice(pending, _CHUNK)):
+                        buffer = io.StringIO()
+                        for message in chunk:
+                            partition = message.partition
+                            if partition not in offsets:
+                                raise RowtideError(
+                                    f"The topic {topic} has no partition {partition}.", hint=f"It has {partitions}."
+                                )
+                            number += 1
+                            buffer.write(
+                                f"{number}\t{topic_id}\t{partition}\t{offsets[partition]}\t{message.ts_ms}\t"
+                                f"{_hex(message.key)}\t{_hex(message.value)}\n"
+                            )
+                            offsets[partition] += 1
+                            sizes[partition] += len(message.key or b"") + len(message.value or b"") + _OVERHEAD
+                        count += len(chunk)
+                        copy.write(buffer.getvalue())
+                if count:
+                    connection.execute("SELECT setval('rowtide.log_record_id', %s)", [number])
+                for partition, offset in offsets.items():
+                    if offset != before[partition]:
+                        connection.execute(
+                            "UPDATE rowtide.log_partition SET next_offset = %s, bytes = bytes + %s "
+                            "WHERE topic_id = %s AND partition = %s",
+                            [offset, sizes[partition], topic_id, partition],
+                        )
+                if source_position is not None:
+                    connection.execute(
+                        "UPDATE rowtide.log_topic SET source_position = %s WHERE id = %s", [source_position, topic_id]
+                    )
+                connection.execute(f"NOTIFY {_CHANNEL}")
+        return count
+
+    def source_position(self, topic: str) -> str | None:
+        """See `Log`."""
+        with self._reading:
+            connection = self._connected("_reader")
+            topic_id, _ = self._topic(connection, topic)
+            row = connection.execute("SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]).fetchone()
+        return None if row is None else row[0]
+
+    # --- reading ---
+
+    def read(
+        self, positions: Mapping[TopicPartition, int], *, limit: int, max_bytes: int = 16 * 1024 * 1024
+    ) -> Sequence[Record]:
+        """See `Log`."""
+        if not positions or limit < 1:
+            return []
+        with self._reading:
+            connection = self._connected("_reader")
+            known = frozenset(positions.items())
+            after = self._places.pop(known, None)
+            if after is None:
+                after = self._start(connection, positions)
+            records, last, size = [], after, 0
+            wanted = {(self._topic(connection, place.topic)[0], place.partition) for place in positions}
+            topics = sorted({topic_id for topic_id, _ in wanted})
+            for row in self._rows(connection, after, topics, limit):
+                last = row[0]
+                place = TopicPartition(self._names[row[1]], row[2])
+                if (row[1], row[2]) not in wanted or row[3] < positions[place]:
+                    continue
+                records.append(Record(place.topic, place.partition, row[3], row[4], row[5], row[6]))
+                size += len(row[5] or b"") + len(row[6] or b"")
+                if size >= max_bytes or len(records) >= limit:
+                    break
+            following = dict(positions)
+            for record in records:
+                following[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            self._places = {frozenset(following.items()): last}
+        return records
+
+    def _rows(
+        self, connection: psycopg.Connection[tuple[Any, ...]], after: int, topics: list[int], limit: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """Records behind an id, by portions: what max_bytes cuts off is not fetched in vain."""
+        portion = min(limit, 1000)
+        while True:
+            rows = connection.execute(
+                'SELECT id, topic_id, partition, "offset", ts_ms, key, value FROM rowtide.log_record '
+                "WHERE id > %s AND topic_id = ANY(%s) ORDER BY id LIMIT %s",
+                [after, topics, portion],
+                prepare=True,
+                binary=True,
+            ).fetchall()
+            yield from rows
+            if len(rows) < portion:
+                return
+            after = rows[-1][0]
+
+    def _start(self, connection: psycopg.Connection[tuple[Any, ...]], positions: Mapping[TopicPartition, int]) -> int:
+        """The id behind which all the positions lie; checks that the log still has them."""
+        extents = self._extents(connection, {place.topic for place in positions})
+        lowest: int | None = None
+        for place, offset in positions.items():
+            extent = extents.get(place)
+            if extent is None:
+                raise UnknownTopicError(
+                    f"The topic {place.topic} has no partition {place.partition}.", hint="See `rowtide log topics`."
+                )
+            if offset < extent.start:
+                raise RetentionGapError(
+                    f"The events {offset} to {extent.start - 1} of {place.topic}/{place.partition} are no longer in the "
+                    f"log: it begins at {extent.start}.",
+                    hint="What they changed is lost to the log: take a new snapshot of the source (`rowtide init --snapshot`).",
+                )
+            if offset > extent.end:
+                raise RowtideError(
+                    f"The position {offset} of {place.topic}/{place.partition} lies behind the end of the log, "
+                    f"{extent.end}.",
+                    hint="The log was recreated or restored from a backup: rebuild with `rowtide rebuild`.",
+                )
+            row = connection.execute(
+                'SELECT id FROM rowtide.log_record WHERE topic_id = %s AND partition = %s AND "offset" = %s',
+                [self._topic(connection, place.topic)[0], place.partition, offset],
+            ).fetchone()
+            if row is not None:
+                lowest = row[0] if lowest is None else min(lowest, row[0])
+        if lowest is not None:
+            return lowest - 1
+        row = connection.execute("SELECT coalesce(max(id), 0) FROM rowtide.log_record").fetchone()
+        return int(row[0]) if row else 0
+
+    def extents(self, topics: Iterable[str]) -> Mapping[TopicPartition, Extent]:
+        """See `Log`."""
+        with self._reading:
+            return self._extents(self._connected("_reader"), set(topics))
+
+    def _extents(
+        self, connection: psycopg.Connection[tuple[Any, ...]], topics: set[str]
+    ) -> dict[TopicPartition, Extent]:
+        ids = {self._topic(connection, topic)[0]: topic for topic in topics}
+        rows = connection.execute(
+            "SELECT topic_id, partition, start_offset, next_offset FROM rowtide.log_partition WHERE topic_id = ANY(%s)",
+            [list(ids)],
+        ).fetchall()
+        return {TopicPartition(ids[t], partition): Extent(start, end) for t, partition, start, end in rows}
+
+    def wait(self, timeout: float) -> bool:
+        """See `Log`. Notifications reach other processes too."""
+        with self._waiting:
+            if self._listener is None or self._listener.closed:
+                self._listener = psycopg.connect(self._dsn, autocommit=True)
+                self._listener.execute(f"LISTEN {_CHANNEL}")
+                return True  # what was appended before listening began notified nobody
+            for _ in self._listener.notifies(timeout=timeout, stop_after=1):
+                return True
+        return False
+
+    # --- retention ---
+
+    def enforce_retention(self, topic: str, *, age: timedelta | None, size: int | None, now_ms: int) -> int:
+        """See `Log`."""
+        removed = 0
+        with self._writing:
+            connection = self._connected("_writer")
+            topic_id, partitions = self._topic(connection, topic)
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+                for partition in range(partitions):
+                    removed += self._trim(connection, topic_id, partition, age, size, now_ms, partitions)
+        with self._reading:
+            self._places = {}
+        return removed
+
+    def _trim(
+        self,
+        connection: psycopg.Connection[tuple[Any, ...]],
+        topic_id: int,
+        partition: int,
+        age: timedelta | None,
+        size: int | None,
+        now_ms: int,
+        partitions: int,
+    ) -> int:
+        place = [topic_id, partition]
+        row = connection.execute(
+            "SELECT start_offset, next_offset FROM rowtide.log_partition WHERE topic_id = %s AND partition = %s", place
+        ).fetchone()
+        start, end = row if row else (0, 0)
+        keep_from = start
+        if age is not None:
+            oldest = now_ms - age // timedelta(milliseconds=1)
+            found = connection.execute(
+                'SELECT min("offset") FROM rowtide.log_record WHERE topic_id = %s AND partition = %s AND ts_ms >= %s',
+                [*place, oldest],
+            ).fetchone()
+            keep_from = max(keep_from, end if found is None or found[0] is None else found[0])
+        if size is not None:
+            found = connection.execute(
+                'SELECT min("offset") FROM (SELECT "offset", sum(coalesce(length(key), 0) + coalesce(length(value), 0) '
+                f'+ {_OVERHEAD}) OVER (ORDER BY "offset" DESC) AS total FROM rowtide.log_record '
+                "WHERE topic_id = %s AND partition = %s) AS s WHERE total <= %s",
+                [*place, size // partitions],
+            ).fetchone()
+            keep_from = max(keep_from, end if found is None or found[0] is None else found[0])
+        if keep_from <= start:
+            return 0
+        gone = connection.execute(
+            'WITH gone AS (DELETE FROM rowtide.log_record WHERE topic_id = %s AND partition = %s AND "offset" < %s '
+            "RETURNING coalesce(length(key), 0) + coalesce(length(value), 0) AS size) "
+            f"SELECT count(*), coalesce(sum(size + {_OVERHEAD}), 0) FROM gone",
+            [*place, keep_from],
+        ).fetchone()
+        count, size_gone = gone if gone else (0, 0)
+        connection.execute(
+            "UPDATE rowtide.log_partition SET start_offset = %s, bytes = bytes - %s WHERE topic_id = %s AND partition = %s",
+            [keep_from, size_gone, *place],
+        )
+        return int(count)
+
+    # --- connections ---
+
+    def _connected(self, role: str) -> psycopg.Connection[tuple[Any, ...]]:
+        connection: psycopg.Connection[tuple[Any, ...]] | None = getattr(self, role)
+        if connection is None or connection.closed or connection.broken:
+            connection = psycopg.connect(self._dsn, autocommit=True)
+            connection.execute("SET synchronous_commit = on; SET TimeZone = 'UTC'")
+            setattr(self, role, connection)
+            self._places = {}
+        return connection
+
+    def close(self) -> None:
+        """See `Log`."""
+        for connection in (self._writer, self._reader, self._listener):
+            if connection is not None:
+                connection.close()
+
+
+def _hex(value: bytes | None) -> str:
+    return "\\N" if value is None else "\\\\x" + value.hex()

@@ -1,0 +1,272 @@
+"""The models of a domain understood together: their order, what each reads, how changes reach each.
+
+Everything here follows from the files alone; no database is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from consumers.domain import PARAMETERS_KEY, Domain
+from consumers.engine.blocks import branches, read_block
+from consumers.engine.lineage import CHANGED, FREE, KeyPath, find_scope, key_paths, read_columns
+from consumers.engine.modelfile import ModelFile, refuse
+from consumers.engine.qualify import qualified
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model understood.
+
+    Args:
+        file: as its author wrote it.
+        query: the query with every name resolved.
+        outputs: its columns in order.
+        reads: input -> columns read from it, joins and filters included.
+        scope: the key columns a refresh is restricted by; empty: the model has one row and is refreshed whole.
+        paths: how changed rows of each input lead to scope values.
+        level: 0 for models over the mirror alone, else one more than the highest model read.
+        never_null: the key columns that cannot be NULL.
+    """
+
+    file: ModelFile
+    query: exp.Query
+    outputs: tuple[str, ...]
+    reads: Mapping[str, frozenset[str]]
+    scope: tuple[str, ...]
+    paths: tuple[KeyPath, ...]
+    level: int
+    never_null: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """The model's and its table's name."""
+        return self.file.name
+
+    @property
+    def clocked(self) -> bool:
+        """Whether the result depends on the clock by itself."""
+        return "clock" in self.reads
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All models in dependency order, and the columns to index."""
+
+    domain: Domain
+    models: tuple[Model, ...]
+    joined: Mapping[str, frozenset[str]]
+
+    def readers(self, name: str) -> list[Model]:
+        """The models that read a table or model directly."""
+        return [model for model in self.models if name in model.reads]
+
+    def upstream(self, name: str) -> set[str]:
+        """Every table and model that a model depends on, itself included."""
+        found = {name}
+        for model in reversed(self.models):
+            if model.name in found:
+                found |= set(model.reads)
+        return found
+
+
+def analyse(domain: Domain) -> Analysis:
+    """Understand a domain's models. Raises ModelRefusedError for what cannot be kept."""
+    schema: dict[str, dict[str, str]] = {
+        name: {c.name: "text" for c in table.columns if c.name != PARAMETERS_KEY}
+        for name, table in domain.mirror_tables.items()
+    }
+    schema["clock"] = {"now": "text"}
+    levels: dict[str, int] = {}
+    solid = {
+        name: frozenset(c.name for c in table.columns if not (c.nullable or c.optional))
+        for name, table in domain.mirror_tables.items()
+    }
+    models: list[Model] = []
+    for file in _ordered(domain):
+        model = _analyse_model(file, schema, levels, solid)
+        solid[model.name] = model.never_null
+        models.append(model)
+        levels[model.name] = model.level
+        schema[model.name] = dict.fromkeys(model.outputs, "text")
+    return Analysis(domain, tuple(models), _joined_columns(models))
+
+
+def _ordered(domain: Domain) -> list[ModelFile]:
+    """Models after those they read. Raises ModelRefusedError on a cycle, showing it."""
+    reads = {
+        name: sorted({t.name for t in file.query.find_all(exp.Table)} & set(domain.models))
+        for name, file in domain.models.items()
+    }
+    done: list[str] = []
+    trail: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        if name in trail:
+            cycle = " → ".join([*trail[trail.index(name) :], name])
+            raise refuse(
+                domain.models[name].path,
+                None,
+                f"the models read each other in a circle: {cycle}",
+                "Move what they share into a third model, or read the source tables instead.",
+            )
+        trail.append(name)
+        for other in reads[name]:
+            visit(other)
+        trail.pop()
+        done.append(name)
+
+    for name in reads:
+        visit(name)
+    return [domain.models[name] for name in done]
+
+
+def _analyse_model(
+    file: ModelFile,
+    schema: Mapping[str, Mapping[str, str]],
+    levels: Mapping[str, int],
+    solid: Mapping[str, frozenset[str]],
+) -> Model:
+    query = qualified(file.path, file.query, schema)
+    outputs = tuple(item.alias_or_name for item in next(branches(query)).expressions)
+    twice = [name for name in outputs if outputs.count(name) > 1]
+    if twice:
+        raise refuse(file.path, None, f"two columns are called “{twice[0]}”", "Give one of them another name with AS.")
+    reads = {name: frozenset(columns) for name, columns in read_columns(query).items()}
+    _check_header(file, outputs, reads)
+    scope = find_scope(file.path, query, file.key)
+    overridden = dict(file.affects or {})
+    paths = _paths(file, query, scope, overridden) if scope else []
+    return Model(
+        file=file,
+        query=query,
+        outputs=outputs,
+        reads=reads,
+        scope=scope,
+        paths=tuple(dict.fromkeys(paths)),
+        level=max((levels[name] + 1 for name in reads if name in levels), default=0),
+        never_null=frozenset(name for name in file.key if _never_null(query, name, solid)),
+    )
+
+
+def _never_null(query: exp.Query, name: str, solid: Mapping[str, frozenset[str]]) -> bool:
+    """Whether an output certainly has a value: a column declared NOT NULL, or one that a condition needs."""
+    for select in branches(query):
+        block = read_block(select)
+        item = block.outputs[name]
+        if not isinstance(item, exp.Column):
+            return False
+        needed = any(
+            condition.strict and not condition.requires and item in condition.node.find_all(exp.Column)
+            for condition in block.conditions
+        )
+        source = block.sources[item.table]
+        declared = item.table not in block.nullable and (
+            item.name in solid.get(source.table or "", ())
+            or (source.query is not None and _never_null(source.query, item.name, solid))
+        )
+        if not (needed or declared):
+            return False
+    return True
+
+
+def _check_header(file: ModelFile, outputs: Sequence[str], reads: Mapping[str, object]) -> None:
+    named = {
+        "changes_at": file.changes_at,
+        "history": file.history.column if file.history else None,
+    }
+    for entry, column in named.items():
+        if column is not None and column not in outputs:
+            raise refuse(
+                file.path,
+                1,
+                f"`-- {entry}:` names “{column}”, which is not selected",
+                f"Select it or name another column; selected: {', '.join(outputs)}.",
+            )
+    if "clock" in reads and file.changes_at is None:
+        raise refuse(
+            file.path,
+            None,
+            "it reads the clock but does not say when its rows change by themselves",
+            "Select the time of the next change and name it: `-- changes_at: next_change_at`.",
+        )
+    if file.changes_at is not None and "clock" not in reads:
+        raise refuse(
+            file.path, 1, "`-- changes_at:` is given but the query does not read `clock`", "Join clock, or drop the line."
+        )
+
+
+def _paths(
+    file: ModelFile, query: exp.Query, scope: Sequence[str], overridden: Mapping[str, exp.Query]
+) -> list[KeyPath]:
+    given = []
+    for table, override in overridden.items():
+        if not isinstance(override, exp.Select) or len(override.expressions) != len(scope):
+            raise refuse(
+                file.path,
+                None,
+                f"`-- affects {table}:` must select {', '.join(scope)}",
+                f"Write `-- affects {table}: SELECT {', '.join(scope)} FROM {table} …`; the table then stands for the "
+                "changed rows, as they were and as they are.",
+            )
+        given.append(_given_path(table, override))
+    if not overridden:
+        return key_paths(file.path, query, scope)
+    derivable = _without(query, set(overridden))
+    derived = key_paths(file.path, derivable, scope) if derivable is not None else []
+    return [*given, *(path for path in derived if path.table not in overridden)]
+
+
+def _given_path(table: str, override: exp.Select) -> KeyPath:
+    select = override.copy()
+    columns: set[str] = set()
+    for node in list(select.find_all(exp.Table)):
+        if node.name == table:
+            alias = node.alias_or_name
+            columns |= {c.name for c in select.find_all(exp.Column) if c.table in ("", alias)}
+            node.replace(exp.to_table(CHANGED).as_(alias, table=True, quoted=True))
+    names = [f"k{number}" for number in range(len(select.expressions))]
+    items = zip(select.expressions, names, strict=True)
+    select.set("expressions", [exp.alias_(item.unalias(), name, quoted=True) for item, name in items])
+    return KeyPath(table, select, None, tuple(sorted(columns)))
+
+
+def _without(query: exp.Query, tables: set[str]) -> exp.Query | None:
+    """The query for deriving the other inputs' paths: the overridden tables count as one-row tables there."""
+    result = query.copy()
+    for node in result.find_all(exp.Table):
+        if node.name in tables:
+            node.set("this", exp.to_identifier("params"))
+    return result
+
+
+def _joined_columns(models: Sequence[Model]) -> dict[str, frozenset[str]]:
+    """The columns by which tables and models are looked up: joins, scopes, and grouping of derived tables."""
+    found: dict[str, set[str]] = {}
+    for model in models:
+        owners = {
+            t.alias_or_name: t.name for t in model.query.find_all(exp.Table) if isinstance(t.this, exp.Identifier)
+        }
+
+        def note(column: exp.Expression, owners: Mapping[str, str] = owners) -> None:
+            if isinstance(column, exp.Column) and owners.get(column.table, "params") not in FREE:
+                found.setdefault(owners[column.table], set()).add(column.name)
+
+        for select in model.query.find_all(exp.Select):
+            block = read_block(select)
+            for condition in block.conditions:
+                for column in condition.equal_columns or ():
+                    note(column)
+            group = select.args.get("group")
+            for item in group.expressions if group is not None and select.parent_select is not None else []:
+                note(item)
+        for select in branches(model.query):
+            outputs = read_block(select).outputs
+            for name in model.scope:
+                note(outputs[name])
+    return {name: frozenset(columns) for name, columns in found.items()}

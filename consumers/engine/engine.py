@@ -1,0 +1,509 @@
+"""The engine: applies units to one domain instance, each batch in one transaction with its positions.
+
+One transaction is these steps, always in this order:
+
+1. prove to be the instance's only writer (its epoch row, locked),
+2. let the clock reach the batch: the due times before it first, each by itself where a history depends on it,
+3. bring the changed rows into the mirror and collect the keys they reach, wave by wave where histories are kept,
+4. refresh the models in dependency order,
+5. store parked events, the clock and the positions; commit.
+
+Nothing here reads a log or a wall clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from connectors.errors import RowtideError
+from connectors.event import Change, Truncate
+from connectors.log import TopicPartition
+from consumers.engine import moments, schema, waves
+from consumers.engine.analysis import Analysis
+from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
+from consumers.engine.refresh import Causes, Refresher
+from consumers.engine.statements import build_inputs, next_due_sql
+from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
+from consumers.engine.units import Parked, Placed, Unit
+
+DUE = "due"
+# The state database may lose its last moments in a crash of the machine: positions and effects go together, and
+# the log still has the events. So no commit waits for the disk.
+SESSION = """
+SET synchronous_commit = off; SET join_collapse_limit = 16; SET from_collapse_limit = 16; SET jit = off;
+SET plan_cache_mode = force_generic_plan; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
+SET extra_float_digits = 1; SET bytea_output = 'hex'; SET work_mem = '64MB'; SET application_name = 'rowtide'
+"""
+
+
+class FencedError(RowtideError):
+    """Another writer has taken over the instance; nothing of the batch was kept."""
+
+
+class _CutError(Exception):
+    """A row changes by itself among the units of a batch: only `count` of them may go together."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+
+class DueContractError(RowtideError):
+    """A model named a time of change that is not after the clock; it would never be done."""
+
+
+@dataclass
+class Applied:
+    """What one call did: units and events applied, events parked, keys refreshed by model."""
+
+    units: int = 0
+    events: int = 0
+    parked: int = 0
+    transactions: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
+
+
+class Engine:
+    """Applies units to one instance. Not thread-safe; one connection, whose transactions it owns.
+
+    Args:
+        connection: to the state database, not in a transaction.
+        analysis: the domain's models.
+        instance: the name of the instance, whose schemas exist.
+        epoch: this writer's epoch; a higher one in the database fences it off.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[tuple[Any, ...]], analysis: Analysis, instance: str, epoch: int
+    ) -> None:
+        self._connection = connection
+        self._analysis = analysis
+        self._instance = instance
+        self._epoch = epoch
+        connection.execute(SESSION)  # type: ignore[arg-type]
+        schema.use(connection, instance)
+        names, source = schema.schemas(instance)
+        tables = analysis.domain.mirror_tables
+        relations = {name: schema.describe(connection, source, name, table.key) for name, table in tables.items()}
+        for model in analysis.models:
+            relations[model.name] = schema.describe(connection, names, model.name, model.file.key)
+        inputs = build_inputs(analysis, relations)
+        self._tables = tables
+        self._exact = exact_models(analysis)
+        self._cone = cone(analysis, self._exact)
+        self._tokens = table_tokens(analysis) if self._exact else {}
+        self._steps = steps_count(analysis)
+        self._clocked = [n for n, model in enumerate(analysis.models) if model.clocked]
+        self._mirror = Mirror(tables, inputs)
+        self._refresher = Refresher(analysis, inputs, relations, self._exact)
+        self._cursor: Cursor = psycopg.RawCursor(connection)
+        self._positions: dict[TopicPartition, int] = {}
+        self._clock: int | None = None
+        self._due: int | None = None
+        self.reload()
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offset to read of each partition seen."""
+        return self._positions
+
+    @property
+    def clock(self) -> int | None:
+        """Business time in µs since the epoch; None before the first event."""
+        return self._clock
+
+    @property
+    def next_due(self) -> int | None:
+        """When the next row changes by itself, in µs; None: never."""
+        return self._due
+
+    def reload(self) -> None:
+        """Read positions, clock and due time from the database, where the truth is."""
+        with self._connection.transaction():
+            found = self._connection.execute(
+                "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s", [self._instance]
+            ).fetchall()
+            self._positions = {TopicPartition(topic, partition): offset for topic, partition, offset in found}
+            row = self._connection.execute(
+                "SELECT CASE WHEN isfinite(now) THEN (extract(epoch FROM now) * 1000000)::bigint END FROM clock"
+            ).fetchone()
+            self._clock = row[0] if row else None
+            self._due = self._read_due()
+
+    def _read_due(self) -> int | None:
+        if not self._clocked:
+            return None
+        models = [self._analysis.models[n] for n in self._clocked]
+        text = f"SELECT (extract(epoch FROM due) * 1000000)::bigint FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)"
+        row = self._cursor.execute(text, prepare=True).fetchone()
+        return row[0] if row else None
+
+    # --- applying ---
+
+    def apply(self, units: Sequence[Unit]) -> Applied:
+        """Apply complete units in order, in as few transactions as exactness allows.
+
+        Raises FencedError, ModelFailedError, DueContractError; then nothing of the failed transaction is kept.
+        """
+        result = Applied()
+        units = list(units)
+        while units:
+            times = self._times(units)
+            self._reach(times[0], result)
+            count = self._before_due(times)
+            done = self._transact(units[:count], times[:count], result)
+            units = units[done:]
+        return result
+
+    def _times(self, units: Sequence[Unit]) -> list[int | None]:
+        """The business time of each unit: never before an earlier one, never before the clock."""
+        times: list[int | None] = []
+        moment = self._clock
+        for unit in units:
+            own = None if unit.ts_ms is None else unit.ts_ms * 1000
+            if own is not None and (moment is None or own > moment):
+                moment = own
+            times.append(moment)
+        return times
+
+    def _reach(self, moment: int | None, result: Applied) -> None:
+        """Where every state counts, step the clock to each due time up to the moment."""
+        while self._steps and self._due is not None and moment is not None and self._due <= moment:
+            self.step(self._due)
+            result.transactions += 1
+
+    def _before_due(self, times: Sequence[int | None]) -> int:
+        if self._steps and self._due is not None:
+            for number, moment in enumerate(times):
+                if moment is not None and moment >= self._due:
+                    return max(number, 1)
+        return len(times)
+
+    def step(self, moment: int) -> None:
+        """Let the clock reach the moment, which is a due time or at least before the next one."""
+        with self._transaction():
+            self._set_clock(moment)
+            self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
+            self._refresher.refresh(self._cursor, Causes(moments.to_text(moment), DUE))
+            self._due = self._read_due()
+            self._check_due(moment)
+            self._commit_row()
+
+    def advance(self, moment: int) -> int:
+        """Let business time reach the moment, due times included. Returns the number of steps."""
+        result = Applied()
+        self._reach(moment, result)
+        if self._clock is None or moment > self._clock:
+            self.step(moment)
+            result.transactions += 1
+        return result.transactions
+
+    def _check_due(self, moment: int) -> None:
+        if self._due is None or self._due > moment:
+            return
+        late = [
+            model.name
+            for model in (self._analysis.models[n] for n in self._clocked)
+            if self._cursor.execute(
+                f'SELECT EXISTS (SELECT 1 FROM "{model.name}" WHERE "{model.file.changes_at}" <= $1)',
+                [moments.to_text(moment)],
+            ).fetchone()
+            == (True,)
+        ]
+        names = ", ".join(late)
+        raise DueContractError(
+            f"The model {names} names a time of its next change that is not after the clock.",
+            hint="In `-- changes_at:` give NULL or a time after clock.now, else the row would be refreshed for ever.",
+        )
+
+    def _transact(self, units: Sequence[Unit], times: Sequence[int | None], result: Applied) -> int:
+        """One transaction for these units, or for fewer if a due time arises among them. Returns how many."""
+        while True:
+            try:
+                self._attempt(units, times)
+            except _CutError as cut:
+                units, times = units[: cut.count], times[: cut.count]
+                continue
+            except MissingRowsError as error:
+                units = [_without_missing(unit, error) for unit in units]
+                continue
+            except (psycopg.DataError, psycopg.errors.NotNullViolation):
+                units = self._without_refused(units)
+                continue
+            break
+        result.units += len(units)
+        result.events += sum(unit.events for unit in units)
+        result.parked += sum(len(unit.parked) for unit in units)
+        result.transactions += 1
+        for name, count in self._refresher.refreshed.items():
+            result.keys[name] = result.keys.get(name, 0) + count
+        self._refresher.forget()
+        return len(units)
+
+    def _attempt(self, units: Sequence[Unit], times: Sequence[int | None]) -> None:
+        """Try one transaction. Raises _CutError with how many units it may hold, if fewer."""
+        first, last = times[0], times[-1]
+        with self._transaction():
+            # Where every state counts, rows are computed at the time of the first unit; if none of them changes by
+            # itself before the last unit's time, they are the same then.
+            moment = first if self._steps else last
+            self._set_clock(moment)
+            if not self._steps and moment is not None and self._due is not None and self._due <= moment:
+                self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
+            self._write(units, times)
+            self._due = self._read_due()
+            if moment is not None:
+                self._check_due(moment)
+            if self._steps and self._due is not None and last is not None and self._due <= last:
+                due = self._due
+                raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
+            self._set_clock(last)
+            self._finish(units)
+
+    def _write(self, units: Sequence[Unit], times: Sequence[int | None]) -> None:
+        """Mirror, keys and models for these units."""
+        cursor = self._cursor
+        changes = [placed.event for unit in units for placed in unit.changes]
+        if self._exact and sum(bool(unit.changes) for unit in units) > 1:
+            changes = self._write_waves(units, times)
+        for name, images in self._mirror.apply(cursor, changes):
+            self._refresher.route(cursor, name, images)
+        single = next((unit for unit in units if unit.changes), units[0])
+        moment = times[0] if len(units) > 1 else times[-1]
+        self._refresher.refresh(cursor, Causes(_text(moment), single.cause))
+
+    def _write_waves(self, units: Sequence[Unit], times: Sequence[int | None]) -> list[Change | Truncate]:
+        """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""
+        cursor = self._cursor
+        touched = self._touched(units)
+        feeding = [number for number, tokens in enumerate(touched) if tokens is None or tokens]
+        groups = waves.grouped(waves.assign([touched[number] for number in feeding]))
+        for group in groups:
+            members = [feeding[number] for number in group]
+            by_key: dict[int, dict[tuple[str | None, ...], tuple[str, str]]] = {n: {} for n in self._exact}
+            for number in members:
+                for token in touched[number] or ():
+                    if isinstance(token[0], int):
+                        by_key[token[0]][token[1]] = (_text(times[number]), units[number].cause)
+            alone = touched[members[0]] is None
+            changes = [p.event for number in members for p in units[number].changes if p.event.table in self._tokens]
+            for name, images in self._mirror.apply(cursor, changes):
+                self._refresher.route(cursor, name, images)
+            causes = Causes(_text(times[members[-1]]), units[members[-1]].cause, None if alone else by_key)
+            self._refresher.refresh(cursor, causes, only=self._cone)
+        return [p.event for unit in units for p in unit.changes if p.event.table not in self._tokens]
+
+    def _touched(self, units: Sequence[Unit]) -> list[set[tuple[Any, tuple[str | None, ...]]] | None]:
+        """What each unit touches of histories and of the rows that feed them; None: a barrier."""
+        known = self._known_columns(units)
+        result: list[set[tuple[Any, tuple[str | None, ...]]] | None] = []
+        for unit in units:
+            tokens: set[tuple[Any, tuple[str | None, ...]]] | None = set()
+            for placed in unit.changes:
+                event = placed.event
+                table_tokens = self._tokens.get(event.table)
+                if table_tokens is None:
+                    continue
+                if table_tokens.barrier or isinstance(event, Truncate):
+                    tokens = None
+                    if isinstance(event, Truncate):
+                        known[event.table] = {}
+                    break
+                assert tokens is not None  # noqa: S101 - a barrier leaves the loop
+                tokens.add((event.table, event.key))
+                self._touch(event, known.setdefault(event.table, {}), tokens)
+            result.append(tokens)
+        return result
+
+    def _touch(
+        self,
+        event: Change,
+        known: dict[tuple[str, ...], dict[str, str | None]],
+        tokens: set[tuple[Any, tuple[str | None, ...]]],
+    ) -> None:
+        """Add the history keys of the row as it was and as it becomes; remember it as it becomes."""
+        names = self._tables[event.table].names
+        before = known.get(event.key)
+        after: dict[str, str | None] | None = None
+        wanted = {column for _, columns in self._tokens[event.table].columns for column in columns}
+        if event.row is not None:
+            after = {}
+            for column in wanted:
+                value = event.row[names.index(column)]
+                after[column] = value if value is None or isinstance(value, str) else (before or {}).get(column)
+        for number, columns in self._tokens[event.table].columns:
+            for row in (before, after):
+                if row is not None:
+                    tokens.add((number, tuple(row[column] for column in columns)))
+        if after is None:
+            known.pop(event.key, None)
+        else:
+            known[event.key] = after
+
+    def _known_columns(self, units: Sequence[Unit]) -> dict[str, dict[tuple[str, ...], dict[str, str | None]]]:
+        """The columns that tell history keys, of the rows that the units change, as the mirror has them now."""
+        keys: dict[str, set[tuple[str, ...]]] = {}
+        for unit in units:
+            for placed in unit.changes:
+                if isinstance(placed.event, Change) and placed.event.table in self._tokens:
+                    keys.setdefault(placed.event.table, set()).add(placed.event.key)
+        known: dict[str, dict[tuple[str, ...], dict[str, str | None]]] = {}
+        for table, wanted in keys.items():
+            columns = sorted({column for _, names in self._tokens[table].columns for column in names})
+            found = self._mirror.lookup(self._cursor, table, list(wanted), columns) if columns else {}
+            known[table] = {key: dict(zip(columns, values, strict=True)) for key, values in found.items()}
+        return known
+
+    # --- a unit too large to hold ---
+
+    def begin_pieces(self, moment_ms: int | None) -> None:
+        """Open a transaction for a unit that comes in pieces; due times before it are done first."""
+        moment = self._times([Unit(ts_ms=moment_ms)])[0]
+        self._reach(moment, Applied())
+        self._open()
+        self._set_clock(moment)
+        if not self._steps and moment is not None and self._due is not None and self._due <= moment:
+            self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
+
+    def add_piece(self, unit: Unit) -> None:
+        """Bring one piece into the mirror."""
+        for name, images in self._mirror.apply(self._cursor, [placed.event for placed in unit.changes]):
+            self._refresher.route(self._cursor, name, images)
+        self._park(unit.parked)
+
+    def end_pieces(self, last: Unit) -> None:
+        """Refresh and commit. Raises as `apply`."""
+        self._refresher.refresh(self._cursor, Causes(_text(self._clock), last.cause))
+        self._due = self._read_due()
+        if self._clock is not None:
+            self._check_due(self._clock)
+        self._finish([last])
+        self._connection.commit()
+        self._refresher.forget()
+
+    def abandon(self) -> None:
+        """Roll back whatever is open and read the truth anew."""
+        self._connection.rollback()
+        self._refresher.forget()
+        self.reload()
+
+    # --- parts of a transaction ---
+
+    def _open(self) -> None:
+        """Begin, and prove that this is the only writer."""
+        row = self._cursor.execute(
+            "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE", [self._instance], prepare=True
+        ).fetchone()
+        if row is None or row[0] != self._epoch:
+            self._connection.rollback()
+            raise FencedError(
+                f"Another writer has taken over {self._instance} (epoch {row[0] if row else 'none'}, ours {self._epoch}).",
+                hint="This daemon stands by; see `rowtide status`.",
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A fenced transaction; if it fails, the engine knows again what the database knows."""
+        self._open()
+        try:
+            yield
+        except BaseException:
+            self.abandon()
+            raise
+        self._connection.commit()
+
+    def _set_clock(self, moment: int | None) -> None:
+        if moment is not None and moment != self._clock:
+            self._cursor.execute("UPDATE clock SET now = $1", [moments.to_text(moment)], prepare=True)
+            self._clock = moment
+
+    def _commit_row(self) -> None:
+        if self._clock is not None:
+            self._cursor.execute(
+                "UPDATE rowtide.instance SET clock = $2 WHERE name = $1",
+                [self._instance, moments.to_text(self._clock)],
+                prepare=True,
+            )
+
+    def _finish(self, units: Sequence[Unit]) -> None:
+        """Store parked events, positions and the clock."""
+        positions: dict[TopicPartition, int] = {}
+        for unit in units:
+            positions.update(unit.positions)
+            self._park(unit.parked)
+        for place, offset in positions.items():
+            self._cursor.execute(
+                "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset) VALUES ($1, $2, $3, $4) "
+                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset",
+                [self._instance, place.topic, place.partition, offset],
+                prepare=True,
+            )
+        self._commit_row()
+        self._positions = {**self._positions, **positions}
+
+    def _park(self, parked: Sequence[Parked]) -> None:
+        for record, reason in parked:
+            self._cursor.execute(
+                'INSERT INTO rowtide.parked_event (instance, topic, partition, "offset", ts, key, value, reason) '
+                "VALUES ($1, $2, $3, $4, to_timestamp($5::float8 / 1000), $6, $7, $8) ON CONFLICT DO NOTHING",
+                [self._instance, *record[:4], record.key, record.value, reason],
+            )
+
+    def _without_refused(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units with the changes parked that the mirror refuses, found by trying each alone."""
+        result = []
+        for unit in units:
+            refused: dict[int, str] = {}
+            for number, placed in enumerate(unit.changes):
+                try:
+                    with self._connection.transaction(force_rollback=True):
+                        list(self._mirror.apply(self._cursor, [placed.event]))
+                except (psycopg.DataError, psycopg.errors.NotNullViolation) as error:
+                    refused[number] = f"the table {placed.event.table} refuses it: {_plain(error)}"
+                except MissingRowsError:
+                    pass  # tried alone, it misses the row that an event before it brings
+            result.append(_without(unit, refused) if refused else unit)
+        if all(a is b for a, b in zip(result, units, strict=True)):
+            raise RowtideError(
+                "The mirror refuses a batch whose events it accepts one by one.",
+                hint="Please report this with the log of PostgreSQL.",
+            )
+        return result
+
+
+def _text(moment: int | None) -> str:
+    return "-infinity" if moment is None else moments.to_text(moment)
+
+
+def _plain(error: psycopg.Error) -> str:
+    """What is wrong without the value that is wrong."""
+    kind = type(error).__name__
+    column = error.diag.column_name
+    return f"{kind}{f' in column {column}' if column else ''}"
+
+
+def _without(unit: Unit, refused: Mapping[int, str]) -> Unit:
+    return Unit(
+        changes=[placed for number, placed in enumerate(unit.changes) if number not in refused],
+        parked=[*unit.parked, *(Parked(unit.changes[n].record, reason) for n, reason in refused.items())],
+        ts_ms=unit.ts_ms,
+        cause=unit.cause,
+        positions=unit.positions,
+        complete=unit.complete,
+        continued=unit.continued,
+        events=unit.events,
+    )
+
+
+def _without_missing(unit: Unit, error: MissingRowsError) -> Unit:
+    def missing(placed: Placed) -> bool:
+        event = placed.event
+        return isinstance(event, Change) and event.table == error.table and event.key in error.keys
+
+    reason = "it leaves out unchanged values of a row that the mirror does not have; take a new snapshot of the table"
+    return _without(unit, {n: reason for n, placed in enumerate(unit.changes) if missing(placed)})

@@ -1,0 +1,238 @@
+"""Refresh: brings models in step with their queries for the keys that changes have reached, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from connectors.errors import RowtideError
+from consumers.engine.analysis import Analysis
+from consumers.engine.mirror import Cursor, Image
+from consumers.engine.schema import Relation
+from consumers.engine.scoped import Pattern
+from consumers.engine.sqltext import array_literal, parameter_type
+from consumers.engine.statements import Input, Refresh, Route, due_sql, refresh_sql
+
+Key = tuple[str | None, ...]
+MOST_KEYS = 50_000  # held in memory for one model; beyond it the model is refreshed early or whole
+KEYS_AT_ONCE = 10_000
+SMALL = 200  # keys up to which a plan made once for few keys is the right one
+IMAGES_AT_ONCE = 5_000
+
+
+class ModelFailedError(RowtideError):
+    """A model's query failed on the data: the domain must stop, nothing of the batch is kept."""
+
+
+class Causes:
+    """What a refresh writes beside each transition: business time and cause, for all keys or for each.
+
+    Args:
+        at: the moment's text, for keys that are not listed.
+        cause: what caused it, likewise.
+        by_key: position of a model -> key -> (at, cause).
+    """
+
+    def __init__(self, at: str, cause: str, by_key: Mapping[int, Mapping[Key, tuple[str, str]]] | None = None) -> None:
+        self.at = at
+        self.cause = cause
+        self._by_key = by_key or {}
+
+    def of(self, model: int, keys: Sequence[Key]) -> tuple[list[str], list[str]]:
+        """Times and causes beside the keys."""
+        known = self._by_key.get(model)
+        if known is None:
+            return [self.at] * len(keys), [self.cause] * len(keys)
+        pairs = [known.get(key, (self.at, self.cause)) for key in keys]
+        return [at for at, _ in pairs], [cause for _, cause in pairs]
+
+
+class Refresher:
+    """Collects affected keys and refreshes models. Holds the keys pending within one transaction.
+
+    Args:
+        exact: positions of the models whose every state counts: never refreshed early.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        inputs: Mapping[str, Input],
+        relations: Mapping[str, Relation],
+        exact: Collection[int],
+    ) -> None:
+        self._analysis = analysis
+        self._inputs = inputs
+        self._relations = relations
+        self._exact = frozenset(exact)
+        self._types = [[relations[m.name].base[s] for s in m.scope] for m in analysis.models]
+        self._keys: list[set[Key]] = [set() for _ in analysis.models]
+        self._whole: set[int] = set()
+        self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
+        self.refreshed: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Drop what is pending: the transaction was rolled back or committed."""
+        for keys in self._keys:
+            keys.clear()
+        self._whole.clear()
+        self.refreshed = {}
+
+    def route(self, cursor: Cursor, name: str, images: Sequence[Image] | None) -> None:
+        """Take the changed rows of a table or model; None: nothing is known of them, all its readers are concerned."""
+        entry = self._inputs[name]
+        if images is None:
+            self._whole |= {route.model for route in entry.routes} | {model for model, _ in entry.whole}
+            return
+        if not images:
+            return
+        for model, mask in entry.whole:
+            if model not in self._whole and any(image.mask & mask for image in images):
+                self._whole.add(model)
+        for route in entry.routes:
+            if route.model not in self._whole:
+                self._add(cursor, route, images)
+
+    def _add(self, cursor: Cursor, route: Route, images: Sequence[Image]) -> None:
+        mask, keys = route.mask, self._keys[route.model]
+        concerned = [image for image in images if image.mask & mask]
+        if not concerned:
+            return
+        if route.direct is not None:
+            if len(route.direct) == 1:
+                place = route.direct[0]
+                keys.update([(old[place],) for _, old, _ in concerned if old is not None])
+                keys.update([(new[place],) for _, _, new in concerned if new is not None])
+            else:
+                places = route.direct
+                keys.update([tuple([old[p] for p in places]) for _, old, _ in concerned if old is not None])
+                keys.update([tuple([new[p] for p in places]) for _, _, new in concerned if new is not None])
+        else:
+            rows = list(
+                {
+                    tuple([row[p] for p in route.positions])
+                    for image in concerned
+                    for row in (image.old, image.new)
+                    if row is not None
+                }
+            )
+            for start in range(0, len(rows), IMAGES_AT_ONCE):
+                part = rows[start : start + IMAGES_AT_ONCE]
+                arrays = [
+                    array_literal(column, parameter_type(type_))
+                    for column, type_ in zip(zip(*part, strict=True), route.types, strict=True)
+                ]
+                keys.update(cursor.execute(route.sql, arrays, prepare=True).fetchall())
+        if len(keys) > MOST_KEYS:
+            self._overflow(cursor, route.model)
+
+    def _overflow(self, cursor: Cursor, model: int) -> None:
+        """More keys than are held: refresh them now if the table is much larger, else the model whole at the end.
+
+        Refreshing early is sound: it is one more step, and whatever changes later is reached again.
+        """
+        name = self._analysis.models[model].name
+        row = cursor.execute("SELECT reltuples FROM pg_class WHERE oid = $1::regclass", [name]).fetchone()
+        if model in self._exact or row is None or row[0] < 4 * MOST_KEYS:
+            self._whole.add(model)
+            self._keys[model].clear()
+        else:
+            self._refresh(cursor, model, Causes("-infinity", ""))
+
+    def due(self, cursor: Cursor, models: Iterable[int], moment: str) -> None:
+        """Take the rows of these models that fall due at or before the moment."""
+        for number in models:
+            model = self._analysis.models[number]
+            found = cursor.execute(due_sql(model), [moment], prepare=True).fetchall()
+            if not found:
+                continue
+            if not model.scope:
+                self._whole.add(number)
+            elif number not in self._whole:
+                self._keys[number].update(found)
+                if len(self._keys[number]) > 20 * MOST_KEYS:
+                    self._whole.add(number)
+                    self._keys[number].clear()
+
+    def refresh(self, cursor: Cursor, causes: Causes, only: Collection[str] | None = None) -> None:
+        """Refresh what is pending, in dependency order; `only` restricts it to models of these names."""
+        for number, model in enumerate(self._analysis.models):
+            if only is None or model.name in only:
+                self._refresh(cursor, number, causes)
+
+    def _refresh(self, cursor: Cursor, number: int, causes: Causes) -> None:
+        model = self._analysis.models[number]
+        try:
+            if number in self._whole:
+                self._whole.discard(number)
+                self._keys[number].clear()
+                self._run(cursor, number, None, [], causes)
+            elif self._keys[number]:
+                pending, self._keys[number] = self._keys[number], set()
+                self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(pending)
+                for pattern, keys in _by_pattern(pending):
+                    for start in range(0, len(keys), KEYS_AT_ONCE):
+                        self._run(cursor, number, pattern, keys[start : start + KEYS_AT_ONCE], causes)
+        except psycopg.errors.CardinalityViolation as error:
+            raise ModelFailedError(
+                f"The model {model.name} gives more than one row for a key ({', '.join(model.file.key)}): "
+                f"{error.diag.message_primary}.",
+                hint=f"Correct {model.file.path}: group by the key, or name all the columns that identify a row.",
+            ) from error
+        except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError) as error:
+            raise ModelFailedError(
+                f"The model {model.name} failed: {error.diag.message_primary}.",
+                hint=f"Correct {model.file.path} so that it holds for all rows, then run `rowtide rebuild`.",
+            ) from error
+
+    def _run(
+        self, cursor: Cursor, number: int, pattern: Pattern | None, keys: Sequence[Key], causes: Causes
+    ) -> None:
+        model = self._analysis.models[number]
+        entry = self._inputs[model.name]
+        # Rows of a model refreshed whole may be too many to carry; its readers are refreshed whole as well.
+        images = bool(entry.routes or entry.whole) and (pattern is not None or not model.scope)
+        statement = self._statements.get((number, pattern, images))
+        if statement is None:
+            statement = self._statements[number, pattern, images] = refresh_sql(model, entry, pattern, images=images)
+        parameters: list[Any] = []
+        if pattern is not None:
+            columns = zip(zip(*keys, strict=True), self._types[number], pattern, strict=True)
+            parameters = [array_literal(column, type_) for column, type_, null in columns if not null]
+        if model.file.history:
+            if statement.per_key:
+                at, cause = causes.of(number, keys)
+                parameters += [array_literal(at, "timestamptz"), array_literal(cause, "text")]
+            elif keys:
+                at, cause = causes.of(number, keys)
+                parameters += [at[0], cause[0]]
+            else:
+                parameters += [causes.at, causes.cause]
+        # A plan for few keys is made once and looks rows up one by one; many keys are worth a plan of their own.
+        if pattern is None or len(keys) > SMALL:
+            cursor.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            rows = cursor.execute(statement.sql, parameters, prepare=True).fetchall()
+            cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        else:
+            rows = cursor.execute(statement.sql, parameters, prepare=True).fetchall()
+        if images:
+            width = len(entry.images)
+            changed = [
+                Image(row[0], row[3 : 3 + width] if row[1] else None, row[3 + width :] if row[2] else None) for row in rows
+            ]
+            self.route(cursor, model.name, changed)
+        elif rows and rows[0][0] and (entry.routes or entry.whole):
+            self.route(cursor, model.name, None)
+
+
+def _by_pattern(keys: Iterable[Key]) -> list[tuple[Pattern, list[Key]]]:
+    """The keys grouped by where they are NULL, each group in a stable order."""
+    groups: dict[Pattern, list[Key]] = {}
+    for key in keys:
+        if None in key:
+            groups.setdefault(tuple(part is None for part in key), []).append(key)
+        else:
+            groups.setdefault((False,) * len(key), []).append(key)
+    return list(groups.items())

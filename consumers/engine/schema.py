@@ -1,0 +1,209 @@
+"""The tables, indexes and views of a domain instance in the state database, made from the analysis.
+
+An instance has two schemas: `<instance>_source` (mirror, inputs of ours, params, clock) and `<instance>` (models,
+their histories and kept rows, views). Names inside are plain: the connection's search_path decides which instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from connectors.errors import RowtideError
+from connectors.table import Table
+from consumers.domain import Domain, DomainError
+from consumers.engine.analysis import Analysis, Model
+from consumers.engine.modelfile import refuse
+from consumers.engine.sqltext import quote, quoted
+
+# Room on each page for new versions of changed rows: most updates then touch no index.
+FILLFACTOR = 80
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table as it stands in the database.
+
+    Args:
+        columns: name -> type, complete.
+        base: name -> type without length or precision, as arrays of keys are passed.
+        nullable_key: the key columns that may be NULL.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    base: Mapping[str, str]
+    key: tuple[str, ...]
+    nullable_key: frozenset[str] = frozenset()
+
+
+def schemas(instance: str) -> tuple[str, str]:
+    """The instance's schema of models and its schema of sources."""
+    return instance, f"{instance}_source"
+
+
+def use(connection: psycopg.Connection[tuple[object, ...]], instance: str) -> None:
+    """Let plain names mean the tables of this instance."""
+    models, source = schemas(instance)
+    connection.execute(f"SET search_path = {quote(models)}, {quote(source)}")
+
+
+def exists(connection: psycopg.Connection[tuple[object, ...]], instance: str) -> bool:
+    """Whether the instance's schemas are there."""
+    row = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [quote(schemas(instance)[1])]).fetchone()
+    return bool(row and row[0])
+
+
+def drop(connection: psycopg.Connection[tuple[object, ...]], instance: str) -> None:
+    """Remove the instance's schemas with all they hold."""
+    for name in schemas(instance):
+        connection.execute(f"DROP SCHEMA IF EXISTS {quote(name)} CASCADE")
+
+
+def create(connection: psycopg.Connection[tuple[object, ...]], instance: str, analysis: Analysis) -> None:
+    """Make the instance's tables, empty, within the caller's transaction, which it leaves using the instance.
+
+    Raises ModelRefusedError where PostgreSQL refuses a model, with its reason.
+    """
+    domain = analysis.domain
+    models, source = schemas(instance)
+    connection.execute(f"CREATE SCHEMA {quote(source)}")
+    connection.execute(f"CREATE SCHEMA {quote(models)}")
+    use(connection, instance)
+    for table in domain.mirror_tables.values():
+        _create_mirror(connection, source, table, analysis.joined.get(table.name, frozenset()))
+    connection.execute(f"CREATE TABLE {quote(source)}.clock (now timestamptz NOT NULL)")
+    connection.execute(f"INSERT INTO {quote(source)}.clock VALUES ('-infinity')")
+    for model in analysis.models:
+        _create_model(connection, models, model, analysis.joined.get(model.name, frozenset()))
+    _create_views(connection, models, domain)
+
+
+def _create_mirror(
+    connection: psycopg.Connection[tuple[object, ...]], schema: str, table: Table, joined: frozenset[str]
+) -> None:
+    columns = [f"{quote(c.name)} {c.type}{'' if c.nullable or c.optional else ' NOT NULL'}" for c in table.columns]
+    try:
+        connection.execute(
+            f"CREATE TABLE {quote(schema)}.{quote(table.name)} ({', '.join(columns)}, "
+            f"PRIMARY KEY ({quoted(table.key)})) WITH (fillfactor = {FILLFACTOR})"
+        )
+    except psycopg.errors.UndefinedObject as error:
+        raise DomainError(
+            f"The table “{table.name}” has a column of an unknown type: {error.diag.message_primary}.",
+            hint="Use PostgreSQL's types in source.sql: MySQL's DATETIME is timestamp, INT UNSIGNED is bigint.",
+        ) from None
+    _index(connection, schema, table.name, [(name,) for name in sorted(joined)], table.key)
+
+
+def _create_model(
+    connection: psycopg.Connection[tuple[object, ...]], schema: str, model: Model, joined: frozenset[str]
+) -> None:
+    where = f"{quote(schema)}.{quote(model.name)}"
+    try:
+        connection.execute(
+            f"CREATE TABLE {where} WITH (fillfactor = {FILLFACTOR}) AS {model.query.sql('postgres')} WITH NO DATA"
+        )
+    except psycopg.Error as error:
+        raise refuse(
+            model.file.path,
+            None,
+            f"PostgreSQL refuses the query: {error.diag.message_primary}",
+            error.diag.message_hint or "Correct the query; `rowtide explain` shows how it was understood.",
+        ) from None
+    file = model.file
+    for name in sorted(model.never_null):
+        connection.execute(f"ALTER TABLE {where} ALTER COLUMN {quote(name)} SET NOT NULL")
+    relation = describe(connection, schema, model.name, file.key)
+    # A key may turn out NULL (outer joins, nullable columns): such rows are kept, not dropped.
+    connection.execute(f"CREATE UNIQUE INDEX ON {where} ({quoted(file.key)}) NULLS NOT DISTINCT")
+    indexes = [(name,) for name in sorted(joined)]
+    if model.scope != file.key[: len(model.scope)]:
+        indexes.append(model.scope)
+    if file.changes_at:
+        if relation.columns[file.changes_at] != "timestamp with time zone":
+            raise refuse(
+                file.path,
+                1,
+                f"`-- changes_at: {file.changes_at}` is of type {relation.columns[file.changes_at]}, not timestamptz",
+                "Convert local time with `AT TIME ZONE` once more: `local_midnight AT TIME ZONE p.time_zone`.",
+            )
+        indexes.append((file.changes_at,))
+    _index(connection, schema, model.name, indexes, file.key)
+    key = ", ".join(f"{quote(name)} {relation.columns[name]}" for name in file.key)
+    if file.history:
+        history = f"{quote(schema)}.{quote(file.history.name)}"
+        value = relation.columns[file.history.column]
+        connection.execute(
+            f"CREATE TABLE {history} ({key}, seq bigint NOT NULL, at timestamptz NOT NULL, from_value {value}, "
+            f"to_value {value}, cause text NOT NULL)"
+        )
+        connection.execute(f"CREATE UNIQUE INDEX ON {history} ({quoted(file.key)}, seq) NULLS NOT DISTINCT")
+    if file.keep:
+        connection.execute(f"CREATE TABLE {quote(schema)}.{quote(file.keep)} (LIKE {where})")
+        connection.execute(
+            f"CREATE UNIQUE INDEX ON {quote(schema)}.{quote(file.keep)} ({quoted(file.key)}) NULLS NOT DISTINCT"
+        )
+
+
+def _index(
+    connection: psycopg.Connection[tuple[object, ...]],
+    schema: str,
+    table: str,
+    wanted: list[tuple[str, ...]],
+    key: tuple[str, ...],
+) -> None:
+    for columns in dict.fromkeys(wanted):
+        if columns != key[: len(columns)]:
+            connection.execute(f"CREATE INDEX ON {quote(schema)}.{quote(table)} ({quoted(columns)})")
+
+
+def _create_views(connection: psycopg.Connection[tuple[object, ...]], schema: str, domain: Domain) -> None:
+    """Create the views in whatever order they need each other."""
+    waiting = dict(domain.views)
+    while waiting:
+        failed: dict[str, str] = {}
+        for name, view in list(waiting.items()):
+            try:
+                with connection.transaction():
+                    connection.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {view.sql}")  # type: ignore[call-overload]
+                del waiting[name]
+            except psycopg.Error as error:
+                failed[name] = str(error.diag.message_primary)
+        if len(failed) == len(waiting) and failed:
+            name, reason = next(iter(failed.items()))
+            raise refuse(domain.views[name].path, None, f"PostgreSQL refuses the view: {reason}", "Correct the query.")
+
+
+def describe(
+    connection: psycopg.Connection[tuple[object, ...]], schema: str, name: str, key: tuple[str, ...]
+) -> Relation:
+    """A table's columns and types as the database has them. Raises RowtideError where it is missing."""
+    rows = connection.execute(
+        """SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL), a.attnotnull
+             FROM pg_attribute AS a
+            WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum""",
+        [f"{quote(schema)}.{quote(name)}"],
+    ).fetchall()
+    if not rows:
+        raise RowtideError(f"The table {schema}.{name} is missing.", hint="Run `rowtide rebuild`.")
+    columns = {str(row[0]): str(row[1]) for row in rows}
+    return Relation(
+        name,
+        columns,
+        {str(row[0]): str(row[2]) for row in rows},
+        key,
+        frozenset(k for k in key if not next(row[3] for row in rows if row[0] == k)),
+    )
+
+
+def swap(connection: psycopg.Connection[tuple[object, ...]], instance: str, fresh: str) -> None:
+    """Put the schemas of `fresh` in the place of the instance's, which go, within the caller's transaction."""
+    drop(connection, instance)
+    for old, new in zip(schemas(fresh), schemas(instance), strict=True):
+        connection.execute(
+            sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+        )
