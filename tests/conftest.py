@@ -54,3 +54,18 @@ def sakila() -> Path:
     if not folder.exists():
         pytest.skip(f"{folder} is absent: the real data set is not on this machine")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--batches", type=int, default=700, help="random batches for each synthetic domain")
+    parser.addoption("--kills", type=int, default=100, help="how often the worker is killed")
+
+
+@pytest.fixture
+def batches(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--batches")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--kills")

@@ -79,6 +79,7 @@ def analyse(domain: Domain) -> Analysis:
         name: {c.name: "text" for c in table.columns if c.name != PARAMETERS_KEY}
         for name, table in domain.mirror_tables.items()
     }
+    schema["params"] = schema["params"] or {PARAMETERS_KEY: "text"}
     schema["clock"] = {"now": "text"}
     levels: dict[str, int] = {}
     solid = {

@@ -151,7 +151,7 @@ class Engine:
         Raises FencedError, ModelFailedError, DueContractError; then nothing of the failed transaction is kept.
         """
         result = Applied()
-        units = list(units)
+        units = [unit for unit in units if self._is_new(unit)]
         while units:
             times = self._times(units)
             self._reach(times[0], result)
@@ -159,6 +159,10 @@ class Engine:
             done = self._transact(units[:count], times[:count], result)
             units = units[done:]
         return result
+
+    def _is_new(self, unit: Unit) -> bool:
+        """Whether the unit lies behind the stored positions; a log may deliver one twice."""
+        return any(offset > self._positions.get(place, 0) for place, offset in unit.positions.items())
 
     def _times(self, units: Sequence[Unit]) -> list[int | None]:
         """The business time of each unit: never before an earlier one, never before the clock."""
@@ -256,14 +260,18 @@ class Engine:
             if not self._steps and moment is not None and self._due is not None and self._due <= moment:
                 self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
             self._write(units, times)
-            self._due = self._read_due()
-            if moment is not None:
-                self._check_due(moment)
-            if self._steps and self._due is not None and last is not None and self._due <= last:
-                due = self._due
-                raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
+            self._check_cut(times)
             self._set_clock(last)
             self._finish(units)
+
+    def _check_cut(self, times: Sequence[int | None]) -> None:
+        """See whether a row changes by itself among these units, even one that a later unit changes again."""
+        self._due = self._read_due()
+        if self._clock is not None:
+            self._check_due(self._clock)
+        last, due = times[-1], self._due
+        if self._steps and due is not None and last is not None and due <= last:
+            raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
 
     def _write(self, units: Sequence[Unit], times: Sequence[int | None]) -> None:
         """Mirror, keys and models for these units."""
@@ -296,6 +304,7 @@ class Engine:
                 self._refresher.route(cursor, name, images)
             causes = Causes(_text(times[members[-1]]), units[members[-1]].cause, None if alone else by_key)
             self._refresher.refresh(cursor, causes, only=self._cone)
+            self._check_cut(times)
         return [p.event for unit in units for p in unit.changes if p.event.table not in self._tokens]
 
     def _touched(self, units: Sequence[Unit]) -> list[set[tuple[Any, tuple[str | None, ...]]] | None]:

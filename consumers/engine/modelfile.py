@@ -213,5 +213,20 @@ def _refuse_volatile(path: Path, query: exp.Query, offset: int) -> None:
                 "NOT IN (SELECT …) changes for all rows when one NULL appears",
                 "Write NOT EXISTS (SELECT 1 FROM … WHERE …) instead.",
             )
+        if isinstance(node, exp.In) and node.args.get("query") and not _is_conjunct(node):
+            raise refuse(
+                path,
+                line_of(node, offset),
+                "IN (SELECT …) as a value or below OR changes for all rows when one NULL appears",
+                "Write EXISTS (SELECT 1 FROM … WHERE …) instead.",
+            )
         if isinstance(node, exp.TableSample):
             raise refuse(path, line_of(node, offset), "TABLESAMPLE is random", "Leave it out.")
+
+
+def _is_conjunct(node: exp.Expression) -> bool:
+    """Whether a condition stands by itself, or with others by AND, in WHERE or ON."""
+    parent = node.parent
+    while isinstance(parent, exp.And | exp.Paren):
+        parent = parent.parent
+    return isinstance(parent, exp.Where | exp.Join)

@@ -50,6 +50,8 @@ def qualified(path: Path, query: exp.Query, schema: Schema) -> exp.Query:
     if not isinstance(result, exp.Query):
         raise refuse(path, None, "a model is exactly one SELECT", "Put each SELECT into a file of its own.")
     _expand_output_names(result)
+    _inline_windows(result)
+    _name_branches(path, result)
     _unique_aliases(result, {}, set())
     return result
 
@@ -93,6 +95,36 @@ def _expand_output_names(query: exp.Query) -> None:
         for column in list(on.find_all(exp.Column)):
             if not column.table and column.name in outputs:
                 column.replace(outputs[column.name].copy())
+
+
+def _name_branches(path: Path, query: exp.Query) -> None:
+    """The branches of UNION ALL take the column names of the first, as in PostgreSQL."""
+    for union in [node for node in query.find_all(exp.SetOperation) if not isinstance(node.parent, exp.SetOperation)]:
+        first, *others = branches(union)
+        names = [item.alias_or_name for item in first.expressions]
+        for select in others:
+            if len(select.expressions) != len(names):
+                raise refuse(
+                    path, None, "the branches of UNION ALL have different numbers of columns", "Select the same columns."
+                )
+            named = zip(select.expressions, names, strict=True)
+            select.set("expressions", [exp.alias_(item.unalias(), name, quoted=True) for item, name in named])
+
+
+def _inline_windows(query: exp.Query) -> None:
+    """Replace references to the WINDOW clause by what it says."""
+    for select in query.find_all(exp.Select):
+        named = {window.name: window for window in select.args.get("windows") or []}
+        for window in list(select.find_all(exp.Window)):
+            name = window.args.get("alias")
+            if name is not None and name.name in named and window.this is not None and window not in named.values():
+                definition = named[name.name]
+                for part in ("partition_by", "order", "spec"):
+                    value = definition.args.get(part)
+                    if value is not None and not window.args.get(part):
+                        window.set(part, [v.copy() for v in value] if isinstance(value, list) else value.copy())
+                window.set("alias", None)
+        select.set("windows", None)
 
 
 def _unique_aliases(query: exp.Expression, outer: dict[str, str], used: set[str]) -> None:

@@ -292,14 +292,12 @@ def _history_cte(model: Model, relation: Relation, solid: Sequence[tuple[str, st
         source = f"FROM __d JOIN {rows} ON {on}"
     else:
         source = f"FROM __d CROSS JOIN (SELECT ${number}::timestamptz AS __at, ${number + 1}::text AS __cause) AS __c"
-    changed = (
-        f"{comparable(f'__d.{quote("n_" + value)}', type_)} IS DISTINCT FROM "
-        f"{comparable(f'__d.{quote("o_" + value)}', type_)}"
-    )
+    is_now, was = f"__d.{quote('n_' + value)}", f"__d.{quote('o_' + value)}"
+    changed = f"{comparable(is_now, type_)} IS DISTINCT FROM {comparable(was, type_)}"
     return (
         f"__h AS (INSERT INTO {quote(history.name)} ({quoted(file.key)}, seq, at, from_value, to_value, cause) "
         f"SELECT {key}, coalesce((SELECT max(h.seq) FROM {quote(history.name)} AS h WHERE {last}), 0) + 1, "
-        f"__c.__at, __d.{quote('o_' + value)}, __d.{quote('n_' + value)}, __c.__cause {source} "
+        f"__c.__at, {was}, {is_now}, __c.__cause {source} "
         f"WHERE __d.__new IS NULL OR __d.__old IS NULL OR {changed})"
     )
 

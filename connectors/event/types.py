@@ -1,8 +1,4 @@
-"""Change events in Debezium's envelope: the only place that knows it.
-
-Values are PostgreSQL input text: what `COPY` or a cast from `text` to the declared column's type accepts, so
-that nothing downstream converts a value twice.
-"""
+"""What an event can be, and what a value can be."""
 
 from __future__ import annotations
 

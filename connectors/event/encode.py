@@ -1,0 +1,89 @@
+"""Encode what our own capture writes: Debezium's envelope, bare, with values as plain text or JSON scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from connectors.event.types import Unavailable, Value
+from connectors.event.values import PLACEHOLDER
+from connectors.table import Table
+
+_encode = msgspec.json.Encoder().encode
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+
+
+class Source(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a change comes from, as the envelope's `source` block."""
+
+    connector: str
+    name: str
+    db: str
+    schema: str
+    table: str
+    ts_ms: int
+    lsn: int | None = None
+    snapshot: str | None = None
+
+
+def encode_change(
+    table: Table,
+    op: str,
+    key: Sequence[str],
+    row: Sequence[Value] | None,
+    *,
+    source: Source,
+    transaction: str | None = None,
+) -> tuple[bytes, bytes]:
+    """The key and value of one row change. `row` is None for a deletion."""
+    keys = {
+        name: _scalar(value, table.columns[position].type)
+        for name, value, position in zip(table.key, key, table.key_positions, strict=True)
+    }
+    after = None
+    if row is not None:
+        after = {c.name: _scalar(value, c.type) for c, value in zip(table.columns, row, strict=True)}
+    envelope = {
+        "before": keys if op == "d" else None,
+        "after": after,
+        "source": source,
+        "op": op,
+        "ts_ms": source.ts_ms,
+    }
+    if transaction is not None:
+        envelope["transaction"] = {"id": transaction}
+    return _encode(keys), _encode(envelope)
+
+
+def encode_truncate(*, source: Source, transaction: str | None = None) -> tuple[None, bytes]:
+    """All rows of `source.table` went."""
+    envelope: dict[str, Any] = {"before": None, "after": None, "source": source, "op": "t", "ts_ms": source.ts_ms}
+    if transaction is not None:
+        envelope["transaction"] = {"id": transaction}
+    return None, _encode(envelope)
+
+
+def encode_boundary(status: str, transaction: str, ts_ms: int, count: int | None = None) -> tuple[bytes, bytes]:
+    """BEGIN or END of a source transaction."""
+    value = {"status": status, "id": transaction, "ts_ms": ts_ms, "event_count": count}
+    return _encode({"id": transaction}), _encode(value)
+
+
+def encode_heartbeat(ts_ms: int) -> tuple[None, bytes]:
+    """Business time has reached ts_ms."""
+    return None, _encode({"ts_ms": ts_ms})
+
+
+def _scalar(value: Value, type_: str) -> Any:
+    """PostgreSQL's output text as a JSON value that reads back as the same text."""
+    if value is None:
+        return None
+    if isinstance(value, Unavailable):
+        return PLACEHOLDER
+    if type_ in _INTEGERS:
+        return int(value)
+    if type_ == "boolean":
+        return value in ("t", "true")
+    return value
