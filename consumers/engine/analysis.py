@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from consumers.domain import PARAMETERS_KEY, Domain
-from consumers.engine.blocks import branches, read_block
+from consumers.engine.blocks import branches, is_plain, read_block
 from consumers.engine.lineage import CHANGED, FREE, KeyPath, find_scope, key_paths, read_columns
 from consumers.engine.modelfile import ModelFile, refuse
 from consumers.engine.qualify import qualified
@@ -246,17 +246,29 @@ def _without(query: exp.Query, tables: set[str]) -> exp.Query | None:
     return result
 
 
+def _index_text(item: exp.Expression) -> str:
+    """A column or an expression over one table's columns, as CREATE INDEX takes it."""
+
+    def plain(part: exp.Expression) -> exp.Expression:
+        return exp.column(part.name, quoted=True) if isinstance(part, exp.Column) else part
+
+    text = item.copy().transform(plain).sql("postgres")
+    return text if isinstance(item, exp.Column) else f"({text})"
+
+
 def _joined_columns(models: Sequence[Model]) -> dict[str, frozenset[str]]:
-    """The columns by which tables and models are looked up: joins, scopes, and grouping of derived tables."""
+    """By what tables and models are looked up: columns and expressions of joins, scopes and grouped derived tables."""
     found: dict[str, set[str]] = {}
     for model in models:
         owners = {
             t.alias_or_name: t.name for t in model.query.find_all(exp.Table) if isinstance(t.this, exp.Identifier)
         }
 
-        def note(column: exp.Expression, owners: Mapping[str, str] = owners) -> None:
-            if isinstance(column, exp.Column) and owners.get(column.table, "params") not in FREE:
-                found.setdefault(owners[column.table], set()).add(column.name)
+        def note(item: exp.Expression, owners: Mapping[str, str] = owners) -> None:
+            tables = {column.table for column in item.find_all(exp.Column)}
+            owner = owners.get(next(iter(tables)), "params") if len(tables) == 1 else "params"
+            if owner not in FREE and is_plain(item):
+                found.setdefault(owner, set()).add(_index_text(item))
 
         for select in model.query.find_all(exp.Select):
             block = read_block(select)

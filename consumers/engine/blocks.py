@@ -141,6 +141,12 @@ def is_strict(node: exp.Expression) -> bool:
     return comparison and next(node.find_all(*NOT_STRICT), None) is None
 
 
+def is_plain(node: exp.Expression) -> bool:
+    """Whether an index may be built on it: columns, or arithmetic on them, which every PostgreSQL calls immutable."""
+    allowed = (exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Div, exp.Mul, exp.Add, exp.Sub, exp.Mod, exp.Lower)
+    return all(isinstance(part, allowed) for part in node.walk()) and node.find(exp.Column) is not None
+
+
 def read_block(select: exp.Select) -> Block:
     """Take one SELECT apart. Derived tables stay closed: each is a source with a query of its own."""
     block = Block(select)

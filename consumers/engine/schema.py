@@ -96,7 +96,7 @@ def _create_mirror(
             f"The table “{table.name}” has a column of an unknown type: {error.diag.message_primary}.",
             hint="Use PostgreSQL's types in source.sql: MySQL's DATETIME is timestamp, INT UNSIGNED is bigint.",
         ) from None
-    _index(connection, schema, table.name, [(name,) for name in sorted(joined)], table.key)
+    _index(connection, schema, table.name, [(text,) for text in sorted(joined)], table.key)
 
 
 def _create_model(
@@ -120,9 +120,9 @@ def _create_model(
     relation = describe(connection, schema, model.name, file.key)
     # A key may turn out NULL (outer joins, nullable columns): such rows are kept, not dropped.
     connection.execute(f"CREATE UNIQUE INDEX ON {where} ({quoted(file.key)}) NULLS NOT DISTINCT")
-    indexes = [(name,) for name in sorted(joined)]
+    indexes = [(text,) for text in sorted(joined)]
     if model.scope != file.key[: len(model.scope)]:
-        indexes.append(model.scope)
+        indexes.append(tuple(quote(name) for name in model.scope))
     if file.changes_at:
         if relation.columns[file.changes_at] != "timestamp with time zone":
             raise refuse(
@@ -131,7 +131,7 @@ def _create_model(
                 f"`-- changes_at: {file.changes_at}` is of type {relation.columns[file.changes_at]}, not timestamptz",
                 "Convert local time with `AT TIME ZONE` once more: `local_midnight AT TIME ZONE p.time_zone`.",
             )
-        indexes.append((file.changes_at,))
+        indexes.append((quote(file.changes_at),))
     _index(connection, schema, model.name, indexes, file.key)
     key = ", ".join(f"{quote(name)} {relation.columns[name]}" for name in file.key)
     if file.history:
@@ -156,9 +156,10 @@ def _index(
     wanted: list[tuple[str, ...]],
     key: tuple[str, ...],
 ) -> None:
-    for columns in dict.fromkeys(wanted):
-        if columns != key[: len(columns)]:
-            connection.execute(f"CREATE INDEX ON {quote(schema)}.{quote(table)} ({quoted(columns)})")
+    leading = tuple(quote(name) for name in key)
+    for items in dict.fromkeys(wanted):
+        if items != leading[: len(items)]:
+            connection.execute(f"CREATE INDEX ON {quote(schema)}.{quote(table)} ({', '.join(items)})")
 
 
 def _create_views(connection: psycopg.Connection[tuple[object, ...]], schema: str, domain: Domain) -> None:

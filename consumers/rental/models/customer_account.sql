@@ -1,0 +1,52 @@
+-- key: customer_id
+-- title: Customer accounts
+-- description: One row for every customer: what is out, what is owed and since when, and the customer's standing.
+SELECT c.customer_id,
+       c.store_id,
+       c.first_name,
+       c.last_name,
+       c.active,
+       coalesce(f.balance, 0) AS balance,
+       coalesce(r.total_rentals, 0) AS total_rentals,
+       coalesce(r.unreturned_rentals, 0) AS unreturned_rentals,
+       coalesce(r.overdue_rentals, 0) AS overdue_rentals,
+       coalesce(f.total_late_fees, 0) AS total_late_fees,
+       coalesce(f.paid_late_fees, 0) AS paid_late_fees,
+       p.last_payment_date,
+       coalesce(f.aging_current, 0) AS aging_current,
+       coalesce(f.aging_1_30, 0) AS aging_1_30,
+       coalesce(f.aging_31_60, 0) AS aging_31_60,
+       coalesce(f.aging_61_90, 0) AS aging_61_90,
+       coalesce(f.aging_over_90, 0) AS aging_over_90,
+       CASE
+           WHEN r.overdue_rentals > 3 THEN 'suspended'
+           WHEN r.overdue_rentals > 0 THEN 'past_due'
+           WHEN f.balance > 0 THEN 'at_risk'
+           WHEN NOT c.active AND coalesce(r.unreturned_rentals, 0) = 0 THEN 'closed'
+           ELSE 'good_standing'
+       END AS status
+  FROM customer AS c
+  LEFT JOIN (
+       SELECT s.customer_id,
+              count(*) AS total_rentals,
+              count(*) FILTER (WHERE s.status <> 'completed') AS unreturned_rentals,
+              count(*) FILTER (WHERE s.status = 'overdue') AS overdue_rentals
+         FROM rental_status AS s
+        GROUP BY s.customer_id
+       ) AS r ON r.customer_id = c.customer_id
+  LEFT JOIN (
+       SELECT l.customer_id,
+              sum(l.balance) AS balance,
+              sum(l.fee_amount) AS total_late_fees,
+              sum(l.fee_paid) AS paid_late_fees,
+              sum(l.balance) FILTER (WHERE l.aging = 'current') AS aging_current,
+              sum(l.balance) FILTER (WHERE l.aging = '1-30') AS aging_1_30,
+              sum(l.balance) FILTER (WHERE l.aging = '31-60') AS aging_31_60,
+              sum(l.balance) FILTER (WHERE l.aging = '61-90') AS aging_61_90,
+              sum(l.balance) FILTER (WHERE l.aging = 'over 90') AS aging_over_90
+         FROM late_fees AS l
+        GROUP BY l.customer_id
+       ) AS f ON f.customer_id = c.customer_id
+  LEFT JOIN (
+       SELECT y.customer_id, max(y.payment_date) AS last_payment_date FROM payment AS y GROUP BY y.customer_id
+       ) AS p ON p.customer_id = c.customer_id

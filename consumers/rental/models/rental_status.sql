@@ -1,0 +1,40 @@
+-- key: rental_id
+-- changes_at: next_change_at
+-- title: Rentals
+-- description: Every rental with its due time and whether it is completed, overdue or active.
+SELECT r.rental_id,
+       r.customer_id,
+       cu.first_name,
+       cu.last_name,
+       r.inventory_id,
+       i.store_id,
+       i.film_id,
+       f.title,
+       r.rental_date,
+       r.rental_date + f.rental_duration * interval '1 day' AS due_at,
+       r.return_date,
+       CASE
+           WHEN r.return_date IS NOT NULL THEN 'completed'
+           WHEN (r.rental_date + f.rental_duration * interval '1 day')::date < (c.now AT TIME ZONE p.time_zone)::date
+               THEN 'overdue'
+           ELSE 'active'
+       END AS status,
+       greatest(
+           coalesce(r.return_date::date, (c.now AT TIME ZONE p.time_zone)::date)
+           - (r.rental_date + f.rental_duration * interval '1 day')::date,
+           0
+       ) AS days_overdue,
+       -- While out, a row changes at the midnight that ends its due day, and at each midnight after it.
+       CASE
+           WHEN r.return_date IS NULL THEN
+               (greatest(
+                   (r.rental_date + f.rental_duration * interval '1 day')::date,
+                   (c.now AT TIME ZONE p.time_zone)::date
+               ) + 1)::timestamp AT TIME ZONE p.time_zone
+       END AS next_change_at
+  FROM rental AS r
+ CROSS JOIN clock AS c
+ CROSS JOIN params AS p
+  LEFT JOIN inventory AS i ON i.inventory_id = r.inventory_id
+  LEFT JOIN film AS f ON f.film_id = i.film_id
+  LEFT JOIN customer AS cu ON cu.customer_id = r.customer_id

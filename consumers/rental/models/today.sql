@@ -1,0 +1,37 @@
+-- key: day
+-- changes_at: next_midnight
+-- keep: daily_summary
+-- title: Today
+-- description: The totals of the day that runs; at local midnight they move to daily_summary and stay there.
+SELECT (c.now AT TIME ZONE p.time_zone)::date AS day,
+       coalesce(a.open_rentals, 0) AS open_rentals,
+       coalesce(a.overdue_rentals, 0) AS overdue_rentals,
+       coalesce(a.fees_accrued, 0) AS fees_accrued,
+       coalesce(a.fees_collected, 0) AS fees_collected,
+       coalesce(a.receivable, 0) AS receivable,
+       coalesce(a.aging_current, 0) AS aging_current,
+       coalesce(a.aging_1_30, 0) AS aging_1_30,
+       coalesce(a.aging_31_60, 0) AS aging_31_60,
+       coalesce(a.aging_61_90, 0) AS aging_61_90,
+       coalesce(a.aging_over_90, 0) AS aging_over_90,
+       coalesce(i.items_available, 0) AS items_available,
+       coalesce(i.items_rented, 0) AS items_rented,
+       coalesce(i.items_damaged, 0) AS items_damaged,
+       coalesce(i.items_missing, 0) AS items_missing,
+       ((c.now AT TIME ZONE p.time_zone)::date + 1)::timestamp AT TIME ZONE p.time_zone AS next_midnight
+  FROM clock AS c
+ CROSS JOIN params AS p
+ CROSS JOIN (
+       SELECT sum(b.open_rentals) AS open_rentals, sum(b.overdue_rentals) AS overdue_rentals,
+              sum(b.fees_accrued) AS fees_accrued, sum(b.fees_collected) AS fees_collected,
+              sum(b.receivable) AS receivable, sum(b.aging_current) AS aging_current,
+              sum(b.aging_1_30) AS aging_1_30, sum(b.aging_31_60) AS aging_31_60,
+              sum(b.aging_61_90) AS aging_61_90, sum(b.aging_over_90) AS aging_over_90
+         FROM account_block AS b
+       ) AS a
+ CROSS JOIN (
+       SELECT sum(n.items_available) AS items_available, sum(n.items_rented) AS items_rented,
+              sum(n.items_damaged) AS items_damaged, sum(n.items_missing) AS items_missing
+         FROM inventory_block AS n
+       ) AS i
+ WHERE isfinite(c.now)
