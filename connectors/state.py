@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -26,7 +27,7 @@ def check_version(number: int) -> None:
         )
 
 
-def connect(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
+def connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection in autocommit mode. Raises StateError without the password of the dsn."""
     try:
         return psycopg.connect(dsn, autocommit=True)
@@ -49,7 +50,7 @@ def migrate(dsn: str) -> None:
             _upgrade(dsn)
 
 
-def _version(connection: psycopg.Connection[tuple[object, ...]]) -> str | None:
+def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> str | None:
     found = connection.execute("SELECT to_regclass('rowtide.alembic_version') IS NOT NULL").fetchone()
     if found != (True,):
         return None

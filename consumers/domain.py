@@ -159,7 +159,8 @@ def load_domain(reference: str) -> Domain:
     name = re.sub(r"[^a-z0-9_]", "_", folder.name.lower())
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name.startswith("pg_") or name in {"public", "rowtide"}:
         raise DomainError(
-            f"The folder's name “{folder.name}” cannot name a schema.", hint="Rename it: lower-case letters, digits, _."
+            f"The folder's name “{folder.name}” cannot name a schema.",
+            hint="Rename it: lower-case letters, digits, _.",
         )
     settings = _read_toml(folder / "domain.toml")
     source = settings.get("source", {})
@@ -178,7 +179,9 @@ def load_domain(reference: str) -> Domain:
     _refuse_twice([*tables, *inputs, *RESERVED], folder, "table")
     models = {path.stem: read_model(path) for path in _sql_files(folder / "models")}
     if not models:
-        raise DomainError(f"{folder} has no models.", hint="Write models/NAME.sql with a `-- key:` line and one SELECT.")
+        raise DomainError(
+            f"{folder} has no models.", hint="Write models/NAME.sql with a `-- key:` line and one SELECT."
+        )
     domain = Domain(
         name=name,
         folder=folder,
@@ -194,7 +197,11 @@ def load_domain(reference: str) -> Domain:
     )  # fmt: skip
     histories = [m.history.name for m in models.values() if m.history]
     kept = [m.keep for m in models.values() if m.keep]
-    _refuse_twice([*tables, *inputs, *RESERVED, *models, *histories, *kept, *domain.views], folder, "table, model or view")
+    _refuse_twice(
+        [*tables, *inputs, *RESERVED, *models, *histories, *kept, *domain.views],
+        folder,
+        "table, model or view",
+    )
     return domain
 
 
@@ -238,7 +245,8 @@ def _parameters(path: Path, entries: Mapping[str, Any]) -> tuple[Parameter, ...]
     for name, entry in entries.items():
         if not isinstance(entry, Mapping) or "type" not in entry:
             raise DomainError(
-                f"{path}: [parameters.{name}] needs a type.", hint='For example: type = "numeric(10,2)", default = "1.50".'
+                f"{path}: [parameters.{name}] needs a type.",
+                hint='For example: type = "numeric(10,2)", default = "1.50".',
             )
         default = entry.get("default")
         text = None if default is None else (str(default).lower() if isinstance(default, bool) else str(default))
@@ -257,7 +265,12 @@ def canonical_type(text: str) -> str:
     base, size, zone, array = match.groups()
     base = _TYPES.get(" ".join(base.split()), " ".join(base.split()))
     size = re.sub(r"\s", "", size or "")
-    if base in {"timestamp without time zone", "timestamp with time zone", "time without time zone", "time with time zone"}:
+    if base in {
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "time without time zone",
+        "time with time zone",
+    }:
         first, _, rest = base.partition(" ")
         rest = (zone or f" {rest}").strip()
         return f"{first}{size} {rest}{array}"
@@ -273,10 +286,16 @@ def _read_tables(path: Path) -> dict[str, Table]:
         statements = [s for s in sqlglot.parse(text, dialect="postgres") if s is not None]
     except SqlglotError as error:
         first = str(error).split("\n", 1)[0].replace("\x1b[4m", "").replace("\x1b[0m", "")
-        raise DomainError(f"{path}: {first}", hint="Write plain CREATE TABLE statements with PostgreSQL types.") from None
+        raise DomainError(
+            f"{path}: {first}", hint="Write plain CREATE TABLE statements with PostgreSQL types."
+        ) from None
     tables: dict[str, Table] = {}
     for statement in statements:
-        if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
+        if (
+            not isinstance(statement, exp.Create)
+            or statement.kind != "TABLE"
+            or not isinstance(statement.this, exp.Schema)
+        ):
             raise DomainError(
                 f"{path}: only CREATE TABLE statements belong here, not “{statement.sql()[:40]}…”.",
                 hint="Put queries into models/, views/, checks/ or queries/.",
@@ -299,10 +318,14 @@ def _table(path: Path, statement: exp.Create) -> Table:
         if isinstance(item, exp.ColumnDef):
             constraints = [c.kind for c in item.args.get("constraints") or []]
             primary = any(isinstance(kind, exp.PrimaryKeyColumnConstraint) for kind in constraints)
-            required = any(isinstance(k, exp.NotNullColumnConstraint) and not k.args.get("allow_null") for k in constraints)
+            required = any(
+                isinstance(k, exp.NotNullColumnConstraint) and not k.args.get("allow_null") for k in constraints
+            )
             if item.kind is None:
                 raise DomainError(f"{path}: {name}.{item.name} has no type.", hint="Give it a PostgreSQL type.")
-            columns.append(Column(item.name, canonical_type(item.kind.sql("postgres")), nullable=not (primary or required)))
+            columns.append(
+                Column(item.name, canonical_type(item.kind.sql("postgres")), nullable=not (primary or required))
+            )
             key += [item.name] if primary else []
         elif isinstance(item, exp.PrimaryKey):
             key = [part.name for part in item.expressions]
@@ -317,5 +340,7 @@ def _table(path: Path, statement: exp.Create) -> Table:
         )
     missing = [part for part in key if part not in {column.name for column in columns}]
     if missing:
-        raise DomainError(f"{path}: the key of “{name}” names “{missing[0]}”, which it does not declare.", hint="Add it.")
+        raise DomainError(
+            f"{path}: the key of “{name}” names “{missing[0]}”, which it does not declare.", hint="Add it."
+        )
     return Table(name, tuple(replace(c, nullable=c.nullable and c.name not in key) for c in columns), tuple(key))

@@ -1,0 +1,1 @@
+"""Capture: a source's own log, read and appended to ours as Debezium envelopes."""

@@ -42,10 +42,10 @@ class _Envelope(msgspec.Struct, gc=False):
 
     schema: Raw | msgspec.UnsetType = _UNSET
     payload: Raw | msgspec.UnsetType = _UNSET
-    op: str | None | msgspec.UnsetType = _UNSET
+    op: str | msgspec.UnsetType | None = _UNSET
     before: Raw | msgspec.UnsetType = _UNSET
     after: Raw | msgspec.UnsetType = _UNSET
-    source: _Source | None | msgspec.UnsetType = _UNSET
+    source: _Source | msgspec.UnsetType | None = _UNSET
     ts_ms: int | None = None
     transaction: _Transaction | None = None
     status: str | None = None
@@ -151,7 +151,8 @@ class Decoder:
         self._tables = {table.name: table for table in tables}
         self._by_lower = {name.lower(): table for name, table in self._tables.items()}
         self._bare = {
-            name: _Columns(table, [converter(c.type, zone) for c in table.columns]) for name, table in self._tables.items()
+            name: _Columns(table, [converter(c.type, zone) for c in table.columns])
+            for name, table in self._tables.items()
         }
         self._schemas: dict[tuple[str, bytes], _Columns] = {}
 
@@ -207,7 +208,9 @@ class Decoder:
             return Ignored("undeclared-table", source.table)
         ts_ms = source.ts_ms if source.ts_ms is not None else envelope.ts_ms
         if ts_ms is None or not 0 <= ts_ms < 250_000_000_000_000:
-            raise EventRefusedError(f"An event of {table.name} has no usable time (ts_ms).", hint="Check the connector.")
+            raise EventRefusedError(
+                f"An event of {table.name} has no usable time (ts_ms).", hint="Check the connector."
+            )
         group = envelope.transaction.id if envelope.transaction else None
         transaction = _group(group, source.connector) if group else None
         if envelope.op == "t":
@@ -215,10 +218,18 @@ class Decoder:
         if envelope.op not in ("c", "u", "d", "r"):
             raise EventRefusedError(f"An event of {table.name} has an unknown op.", hint="Known: c, u, d, r, t, m.")
         columns = self._bare[table.name] if schema is None else self._with_schema(table, schema)
-        op: Literal["c", "u", "d", "r"] = envelope.op
+        op: Literal["c", "u", "d", "r"] = envelope.op  # type: ignore[assignment]
         snapshot = source.snapshot not in (None, False, "false", "incremental")
         if op == "d":
-            return Change(table.name, op, self._key(columns, message_key, envelope.before), None, ts_ms, transaction, snapshot)
+            return Change(
+                table.name,
+                op,
+                self._key(columns, message_key, envelope.before),
+                None,
+                ts_ms,
+                transaction,
+                snapshot,
+            )
         if not isinstance(envelope.after, Raw) or bytes(envelope.after) == _NULL:
             raise EventRefusedError(f"An event of {table.name} has no `after`.", hint="Check the connector.")
         row = columns.row(envelope.after)
@@ -259,7 +270,9 @@ class Decoder:
         if isinstance(decoded, Mapping):
             for part in decoded.get("fields") or []:
                 if isinstance(part, Mapping) and part.get("field") == "after":
-                    fields = {str(f.get("field")).lower(): f for f in part.get("fields") or [] if isinstance(f, Mapping)}
+                    fields = {
+                        str(f.get("field")).lower(): f for f in part.get("fields") or [] if isinstance(f, Mapping)
+                    }
         converters = []
         for column in table.columns:
             field = fields.get(column.name.lower(), {})

@@ -59,7 +59,13 @@ def encode_change(
 
 def encode_truncate(*, source: Source, transaction: str | None = None) -> tuple[None, bytes]:
     """All rows of `source.table` went."""
-    envelope: dict[str, Any] = {"before": None, "after": None, "source": source, "op": "t", "ts_ms": source.ts_ms}
+    envelope: dict[str, Any] = {
+        "before": None,
+        "after": None,
+        "source": source,
+        "op": "t",
+        "ts_ms": source.ts_ms,
+    }
     if transaction is not None:
         envelope["transaction"] = {"id": transaction}
     return None, _encode(envelope)

@@ -39,7 +39,9 @@ _ZONE = re.compile(r"(Z|[+-]\d{2}(?::?\d{2}){0,2})$")
 _INTERVAL = re.compile(r"[-+0-9a-zA-Z.: ]{1,120}|P[-+0-9YMWDTHS.,]{1,80}")
 
 
-def converter(type_: str, zone: ZoneInfo, semantic: str | None = None, parameters: Mapping[str, str] | None = None) -> Converter:
+def converter(
+    type_: str, zone: ZoneInfo, semantic: str | None = None, parameters: Mapping[str, str] | None = None
+) -> Converter:
     """The converter for a column of the declared type; `semantic` is the schema's name where the event has one."""
     return _guarded(_convert(type_, zone, semantic or "", parameters or {}))
 
@@ -49,7 +51,9 @@ def _guarded(inner: Converter) -> Converter:
         if value is None:
             return None
         if (isinstance(value, str) and value in PLACEHOLDERS) or (
-            isinstance(value, list) and value and (value[0] in PLACEHOLDERS if isinstance(value[0], str) else value == PLACEHOLDER_BYTES)
+            isinstance(value, list)
+            and value
+            and (value[0] in PLACEHOLDERS if isinstance(value[0], str) else value == PLACEHOLDER_BYTES)
         ):
             return UNAVAILABLE
         return inner(value)

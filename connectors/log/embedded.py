@@ -15,8 +15,8 @@ from typing import Any
 
 import psycopg
 
-from connectors.log import Extent, Message, Record, RetentionGapError, TopicPartition, UnknownTopicError
 from connectors.errors import RowtideError
+from connectors.log import Extent, Message, Record, RetentionGapError, TopicPartition, UnknownTopicError
 
 _APPEND_LOCK = 0x6C6F67
 _CHANNEL = "rowtide_log"
@@ -110,7 +110,8 @@ class EmbeddedLog:
                             partition = message.partition
                             if partition not in offsets:
                                 raise RowtideError(
-                                    f"The topic {topic} has no partition {partition}.", hint=f"It has {partitions}."
+                                    f"The topic {topic} has no partition {partition}.",
+                                    hint=f"It has {partitions}.",
                                 )
                             number += 1
                             buffer.write(
@@ -132,7 +133,8 @@ class EmbeddedLog:
                         )
                 if source_position is not None:
                     connection.execute(
-                        "UPDATE rowtide.log_topic SET source_position = %s WHERE id = %s", [source_position, topic_id]
+                        "UPDATE rowtide.log_topic SET source_position = %s WHERE id = %s",
+                        [source_position, topic_id],
                     )
                 connection.execute(f"NOTIFY {_CHANNEL}")
         return count
@@ -142,7 +144,9 @@ class EmbeddedLog:
         with self._reading:
             connection = self._connected("_reader")
             topic_id, _ = self._topic(connection, topic)
-            row = connection.execute("SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]).fetchone()
+            row = connection.execute(
+                "SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]
+            ).fetchone()
         return None if row is None else row[0]
 
     # --- reading ---
@@ -203,7 +207,8 @@ class EmbeddedLog:
             extent = extents.get(place)
             if extent is None:
                 raise UnknownTopicError(
-                    f"The topic {place.topic} has no partition {place.partition}.", hint="See `rowtide log topics`."
+                    f"The topic {place.topic} has no partition {place.partition}.",
+                    hint="See `rowtide log topics`.",
                 )
             if offset < extent.start:
                 raise RetentionGapError(
@@ -282,9 +287,10 @@ class EmbeddedLog:
     ) -> int:
         place = [topic_id, partition]
         row = connection.execute(
-            "SELECT start_offset, next_offset FROM rowtide.log_partition WHERE topic_id = %s AND partition = %s", place
+            "SELECT start_offset, next_offset FROM rowtide.log_partition WHERE topic_id = %s AND partition = %s",
+            place,
         ).fetchone()
-        start, end = row if row else (0, 0)
+        start, end = row or (0, 0)
         keep_from = start
         if age is not None:
             oldest = now_ms - age // timedelta(milliseconds=1)
@@ -309,7 +315,7 @@ class EmbeddedLog:
             f"SELECT count(*), coalesce(sum(size + {_OVERHEAD}), 0) FROM gone",
             [*place, keep_from],
         ).fetchone()
-        count, size_gone = gone if gone else (0, 0)
+        count, size_gone = gone or (0, 0)
         connection.execute(
             "UPDATE rowtide.log_partition SET start_offset = %s, bytes = bytes - %s WHERE topic_id = %s AND partition = %s",
             [keep_from, size_gone, *place],

@@ -1,0 +1,1 @@
+"""The engine: keeps models in step with their queries. Knows no domain."""

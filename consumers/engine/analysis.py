@@ -198,7 +198,10 @@ def _check_header(file: ModelFile, outputs: Sequence[str], reads: Mapping[str, o
         )
     if file.changes_at is not None and "clock" not in reads:
         raise refuse(
-            file.path, 1, "`-- changes_at:` is given but the query does not read `clock`", "Join clock, or drop the line."
+            file.path,
+            1,
+            "`-- changes_at:` is given but the query does not read `clock`",
+            "Join clock, or drop the line.",
         )
 
 
@@ -246,10 +249,10 @@ def _without(query: exp.Query, tables: set[str]) -> exp.Query | None:
     return result
 
 
-def _index_text(item: exp.Expression) -> str:
+def _index_text(item: exp.Expr) -> str:
     """A column or an expression over one table's columns, as CREATE INDEX takes it."""
 
-    def plain(part: exp.Expression) -> exp.Expression:
+    def plain(part: exp.Expr) -> exp.Expr:
         return exp.column(part.name, quoted=True) if isinstance(part, exp.Column) else part
 
     text = item.copy().transform(plain).sql("postgres")
@@ -264,7 +267,7 @@ def _joined_columns(models: Sequence[Model]) -> dict[str, frozenset[str]]:
             t.alias_or_name: t.name for t in model.query.find_all(exp.Table) if isinstance(t.this, exp.Identifier)
         }
 
-        def note(item: exp.Expression, owners: Mapping[str, str] = owners) -> None:
+        def note(item: exp.Expr, owners: Mapping[str, str] = owners) -> None:
             tables = {column.table for column in item.find_all(exp.Column)}
             owner = owners.get(next(iter(tables)), "params") if len(tables) == 1 else "params"
             if owner not in FREE and is_plain(item):

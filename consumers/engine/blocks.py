@@ -13,7 +13,7 @@ from sqlglot import exp
 
 # Functions and operators that can make a non-NULL value out of NULL. A condition that contains one may hold for
 # a row that an outer join filled with NULLs, so nothing is concluded from it. Unknown functions count as such.
-NOT_STRICT: tuple[type[exp.Expression], ...] = (
+NOT_STRICT: tuple[type[exp.Expr], ...] = (
     exp.Coalesce,
     exp.Case,
     exp.If,
@@ -52,7 +52,7 @@ class Source:
     """
 
     alias: str
-    node: exp.Expression
+    node: exp.Expr
     table: str | None = None
     query: exp.Query | None = None
     needs: frozenset[str] = frozenset()
@@ -67,7 +67,7 @@ class Condition:
         strict: it cannot be true when a column in it is NULL.
     """
 
-    node: exp.Expression
+    node: exp.Expr
     aliases: frozenset[str]
     requires: frozenset[str]
     strict: bool
@@ -93,7 +93,7 @@ class Block:
     companions: list[frozenset[str]] = field(default_factory=list)  # all not NULL-filled if one of them is not
 
     @cached_property
-    def outputs(self) -> dict[str, exp.Expression]:
+    def outputs(self) -> dict[str, exp.Expr]:
         """The projected expressions by output name."""
         return {item.alias_or_name: item.unalias() for item in self.select.expressions}
 
@@ -109,25 +109,21 @@ def branches(query: exp.Query) -> Iterator[exp.Select]:
         yield query
 
 
-def aliases_of(node: exp.Expression) -> frozenset[str]:
+def aliases_of(node: exp.Expr) -> frozenset[str]:
     """The aliases that the columns below a node belong to, except those of SELECTs inside it."""
-    inner = {
-        item.alias_or_name
-        for select in node.find_all(exp.Select)
-        for item in from_items(select)
-    }
+    inner = {item.alias_or_name for select in node.find_all(exp.Select) for item in from_items(select)}
     return frozenset(column.table for column in node.find_all(exp.Column)) - inner
 
 
-def from_items(select: exp.Select) -> list[exp.Expression]:
+def from_items(select: exp.Select) -> list[exp.Expr]:
     """The items of a FROM clause in order: the first one and those joined to it."""
     first = select.args.get("from_")
     joins: list[exp.Join] = select.args.get("joins") or []
-    laterals: list[exp.Expression] = select.args.get("laterals") or []
+    laterals: list[exp.Expr] = select.args.get("laterals") or []
     return ([first.this] if first is not None else []) + [join.this for join in joins] + laterals
 
 
-def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
+def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
     """The parts of a condition that must all hold."""
     if node is None:
         return []
@@ -135,15 +131,26 @@ def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
     return [part.unnest() for part in node.flatten()] if isinstance(node, exp.And) else [node]
 
 
-def is_strict(node: exp.Expression) -> bool:
+def is_strict(node: exp.Expr) -> bool:
     """Whether a condition is certainly not true when any column in it is NULL."""
     comparison = isinstance(node, exp.EQ | exp.LT | exp.LTE | exp.GT | exp.GTE | exp.NEQ | exp.Between)
     return comparison and next(node.find_all(*NOT_STRICT), None) is None
 
 
-def is_plain(node: exp.Expression) -> bool:
+def is_plain(node: exp.Expr) -> bool:
     """Whether an index may be built on it: columns, or arithmetic on them, which every PostgreSQL calls immutable."""
-    allowed = (exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Div, exp.Mul, exp.Add, exp.Sub, exp.Mod, exp.Lower)
+    allowed = (
+        exp.Column,
+        exp.Identifier,
+        exp.Literal,
+        exp.Paren,
+        exp.Div,
+        exp.Mul,
+        exp.Add,
+        exp.Sub,
+        exp.Mod,
+        exp.Lower,
+    )
     return all(isinstance(part, allowed) for part in node.walk()) and node.find(exp.Column) is not None
 
 
@@ -161,7 +168,7 @@ def _read_from(block: Block, select: exp.Select) -> None:
     """
     inside: list[str] = []
     nullable_here: set[str] = set()
-    pending: list[tuple[exp.Expression, frozenset[str]]] = []
+    pending: list[tuple[exp.Expr, frozenset[str]]] = []
     first = select.args.get("from_")
     if first is None:
         return
@@ -179,18 +186,18 @@ def _read_from(block: Block, select: exp.Select) -> None:
             solid = before - nullable_here
             block.companions.append(solid)
             anchor = frozenset(sorted(solid)[:1])
-            pending = [(part, needed | anchor) for part, needed in pending]
+            pending = [(item, needed | anchor) for item, needed in pending]
             nullable_here |= before
             requires |= anchor
-        pending += [(part, requires) for part in conjuncts(join.args.get("on"))]
+        pending.extend((part, requires) for part in conjuncts(join.args.get("on")))
     for lateral in select.args.get("laterals") or []:
         inside.append(_add_source(block, lateral))
     own = frozenset(inside) - nullable_here
     if select is not block.select:
-        anchor = next(iter(sorted(own)), inside[0])
-        pending = [(part, requires | {anchor}) for part, requires in pending]
+        first_alias = min(own, default=inside[0])
+        pending = [(part, requires | {first_alias}) for part, requires in pending]
         nullable_here = set(inside)
-        where_requires = frozenset({anchor})
+        where_requires = frozenset({first_alias})
         block.companions.append(own)
     else:
         where_requires = frozenset()
@@ -204,7 +211,7 @@ def _read_from(block: Block, select: exp.Select) -> None:
         _read_subqueries(block, item)
 
 
-def _read_subqueries(block: Block, node: exp.Expression) -> None:
+def _read_subqueries(block: Block, node: exp.Expr) -> None:
     """Add the sources of the subqueries right below a condition or projection to the block."""
     if isinstance(node, exp.Query):
         for select in branches(node):
@@ -218,14 +225,19 @@ def _read_subqueries(block: Block, node: exp.Expression) -> None:
                 equality = exp.EQ(this=parent.this.copy(), expression=inner.copy())
                 added = frozenset(set(block.sources) - known)
                 block.conditions.append(
-                    Condition(equality, aliases_of(equality), aliases_of(inner) & added or added, is_strict(equality))
+                    Condition(
+                        equality,
+                        aliases_of(equality),
+                        aliases_of(inner) & added or added,
+                        is_strict(equality),
+                    )
                 )
         return
     for child in node.iter_expressions():
         _read_subqueries(block, child)
 
 
-def _add_source(block: Block, node: exp.Expression) -> str:
+def _add_source(block: Block, node: exp.Expr) -> str:
     alias = node.alias_or_name
     if isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
         block.sources[alias] = Source(alias, node, table=node.name)

@@ -85,13 +85,15 @@ class Engine:
         self._analysis = analysis
         self._instance = instance
         self._epoch = epoch
-        connection.execute(SESSION)  # type: ignore[arg-type]
+        connection.execute(SESSION)
         schema.use(connection, instance)
+        connection.commit()
         names, source = schema.schemas(instance)
         tables = analysis.domain.mirror_tables
         relations = {name: schema.describe(connection, source, name, table.key) for name, table in tables.items()}
         for model in analysis.models:
             relations[model.name] = schema.describe(connection, names, model.name, model.file.key)
+        connection.commit()
         inputs = build_inputs(analysis, relations)
         self._tables = tables
         self._exact = exact_models(analysis)
@@ -126,7 +128,8 @@ class Engine:
         """Read positions, clock and due time from the database, where the truth is."""
         with self._connection.transaction():
             found = self._connection.execute(
-                "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s", [self._instance]
+                "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s",
+                [self._instance],
             ).fetchall()
             self._positions = {TopicPartition(topic, partition): offset for topic, partition, offset in found}
             row = self._connection.execute(
@@ -155,7 +158,7 @@ class Engine:
         while units:
             times = self._times(units)
             self._reach(times[0], result)
-            count = self._before_due(times)
+            count = min(self._before_due(times), self._before_parameters(units))
             done = self._transact(units[:count], times[:count], result)
             units = units[done:]
         return result
@@ -187,6 +190,14 @@ class Engine:
                 if moment is not None and moment >= self._due:
                     return max(number, 1)
         return len(times)
+
+    def _before_parameters(self, units: Sequence[Unit]) -> int:
+        """Where every state counts, a change of the parameters goes alone: it may end a kept row like midnight does."""
+        if self._steps or self._exact:
+            for number, unit in enumerate(units):
+                if any(placed.event.table == "params" for placed in unit.changes):
+                    return max(number, 1)
+        return len(units)
 
     def step(self, moment: int) -> None:
         """Let the clock reach the moment, which is a due time or at least before the next one."""
@@ -312,21 +323,20 @@ class Engine:
         known = self._known_columns(units)
         result: list[set[tuple[Any, tuple[str | None, ...]]] | None] = []
         for unit in units:
-            tokens: set[tuple[Any, tuple[str | None, ...]]] | None = set()
+            tokens: set[tuple[Any, tuple[str | None, ...]]] = set()
+            barrier = False
             for placed in unit.changes:
                 event = placed.event
                 table_tokens = self._tokens.get(event.table)
                 if table_tokens is None:
                     continue
-                if table_tokens.barrier or isinstance(event, Truncate):
-                    tokens = None
-                    if isinstance(event, Truncate):
-                        known[event.table] = {}
-                    break
-                assert tokens is not None  # noqa: S101 - a barrier leaves the loop
-                tokens.add((event.table, event.key))
-                self._touch(event, known.setdefault(event.table, {}), tokens)
-            result.append(tokens)
+                barrier = barrier or table_tokens.barrier or isinstance(event, Truncate)
+                if isinstance(event, Truncate):
+                    known[event.table] = {}
+                else:
+                    tokens.add((event.table, event.key))
+                    self._touch(event, known.setdefault(event.table, {}), tokens)
+            result.append(None if barrier else tokens)
         return result
 
     def _touch(
@@ -406,7 +416,9 @@ class Engine:
     def _open(self) -> None:
         """Begin, and prove that this is the only writer."""
         row = self._cursor.execute(
-            "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE", [self._instance], prepare=True
+            "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE",
+            [self._instance],
+            prepare=True,
         ).fetchone()
         if row is None or row[0] != self._epoch:
             self._connection.rollback()
@@ -429,6 +441,8 @@ class Engine:
     def _set_clock(self, moment: int | None) -> None:
         if moment is not None and moment != self._clock:
             self._cursor.execute("UPDATE clock SET now = $1", [moments.to_text(moment)], prepare=True)
+            if self._clock is None:
+                self._refresher.begin()
             self._clock = moment
 
     def _commit_row(self) -> None:

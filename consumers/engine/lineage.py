@@ -2,8 +2,8 @@
 
 The argument that makes affected keys sound: let one input T of the query change from state to state while all
 others stand still. A result row differs only if some combination of input rows that includes a changed row of T
-(as it was or as it is) contributes to it, or if such a combination gives way to one in which an outer join puts NULLs in T's place. Every
-such combination satisfies the conditions that hold wherever T contributes; so joining T's changed images with the
+(as it was or as it is) contributes to it, or if such a combination gives way to one in which an outer join puts
+NULLs in T's place. Every such combination satisfies the conditions that hold wherever T contributes; so joining T's changed images with the
 fewest other inputs that lead to the key, by those conditions alone, and doing so once more with NULLs for what may
 be filled, finds every key concerned, and perhaps some more. Changes of several inputs are several such steps, one
 after the other. Filters, grouping and the other joins can only take keys away and are left out.
@@ -71,7 +71,7 @@ def stable_outputs(block: Block) -> set[str]:
     return outputs
 
 
-def _having(block: Block) -> list[exp.Expression]:
+def _having(block: Block) -> list[exp.Expr]:
     having = block.select.args.get("having")
     return [having.this] if having is not None else []
 
@@ -83,7 +83,7 @@ def _windows(select: exp.Select) -> Iterator[exp.Window]:
                 yield window
 
 
-def _is_aggregate(node: exp.Expression) -> bool:
+def _is_aggregate(node: exp.Expr) -> bool:
     """Whether an expression aggregates over its own SELECT's rows (a window function does not)."""
     select = node.find_ancestor(exp.Select)
     for aggregate in node.find_all(exp.AggFunc):
@@ -128,9 +128,7 @@ def find_scope(path: Path, query: exp.Query, key: Sequence[str]) -> tuple[str, .
         free = {alias for alias, source in block.sources.items() if source.table in FREE}
         if all(aliases_of(block.outputs[name]) <= free for name in key):
             if len(list(branches(query))) > 1:
-                raise refuse(
-                    path, None, "a branch of UNION ALL has a key of constants", "Give it a model of its own."
-                )
+                raise refuse(path, None, "a branch of UNION ALL has a key of constants", "Give it a model of its own.")
             return ()
         stable = stable_outputs(block)
         functions = {alias for alias, source in block.sources.items() if source.table is None and source.query is None}
@@ -154,7 +152,10 @@ def _no_scope(block: Block, key: Sequence[str]) -> tuple[str, str]:
             f"Partition every window by columns of the key ({', '.join(key)}), or add its partition column to the key.",
         )
     if block.select.args.get("group") is None and any(_is_aggregate(item) for item in block.outputs.values()):
-        return ("an aggregate over the whole table has no key", "Add GROUP BY, for example by day or by block of ids.")
+        return (
+            "an aggregate over the whole table has no key",
+            "Add GROUP BY, for example by day or by block of ids.",
+        )
     return (
         f"no column of the key ({', '.join(key)}) is a grouping or plain column",
         "Choose as key the columns of GROUP BY or DISTINCT ON, or columns of the tables read.",
@@ -182,7 +183,7 @@ def key_paths(path: Path, query: exp.Query, targets: Sequence[str]) -> list[KeyP
     return found
 
 
-def _block_paths(block: Block, targets: Sequence[exp.Expression]) -> list[KeyPath]:
+def _block_paths(block: Block, targets: Sequence[exp.Expr]) -> list[KeyPath]:
     found: list[KeyPath] = []
     for alias, source in block.sources.items():
         if source.table in FREE or (source.table is None and source.query is None):
@@ -199,7 +200,7 @@ def _block_paths(block: Block, targets: Sequence[exp.Expression]) -> list[KeyPat
 class _Way:
     """A way from a source to the targets: the targets' form, the sources used, the conditions between them."""
 
-    targets: tuple[exp.Expression, ...]
+    targets: tuple[exp.Expr, ...]
     inside: frozenset[str]
     conditions: tuple[Condition, ...]
 
@@ -217,7 +218,7 @@ def _table_path(block: Block, alias: str, table: str, way: _Way) -> KeyPath:
     return KeyPath(table, _select(block, alias, start, table, way), direct, way.columns_of(alias))
 
 
-def _derived_paths(block: Block, alias: str, query: exp.Query, targets: Sequence[exp.Expression]) -> list[KeyPath]:
+def _derived_paths(block: Block, alias: str, query: exp.Query, targets: Sequence[exp.Expr]) -> list[KeyPath]:
     """From the inputs of a derived table to its stable columns, and from those to the targets."""
     inner_blocks = [read_block(select) for select in branches(query)]
     stable = set.intersection(*(stable_outputs(inner) for inner in inner_blocks))
@@ -237,8 +238,8 @@ def _derived_paths(block: Block, alias: str, query: exp.Query, targets: Sequence
     return found
 
 
-def _substitute(target: exp.Expression, alias: str, outputs: Mapping[str, exp.Expression]) -> exp.Expression:
-    def replace(part: exp.Expression) -> exp.Expression:
+def _substitute(target: exp.Expr, alias: str, outputs: Mapping[str, exp.Expr]) -> exp.Expr:
+    def replace(part: exp.Expr) -> exp.Expr:
         if isinstance(part, exp.Column) and part.table == alias:
             inner = outputs[part.name].copy()
             return inner if isinstance(inner, exp.Column) else exp.Paren(this=inner)
@@ -247,7 +248,7 @@ def _substitute(target: exp.Expression, alias: str, outputs: Mapping[str, exp.Ex
     return target.copy().transform(replace)
 
 
-def _select(block: Block, alias: str, start: exp.Expression, table: str, way: _Way) -> exp.Select:
+def _select(block: Block, alias: str, start: exp.Expr, table: str, way: _Way) -> exp.Select:
     """SELECT DISTINCT the targets from the start, joined with the other sources of the way."""
     names = [f"k{number}" for number in range(len(way.targets))]
     items = [exp.alias_(t.copy(), n, quoted=True) for t, n in zip(way.targets, names, strict=True)]
@@ -265,10 +266,10 @@ def _select(block: Block, alias: str, start: exp.Expression, table: str, way: _W
     return select
 
 
-def _with_images(node: exp.Expression, table: str) -> exp.Expression:
+def _with_images(node: exp.Expr, table: str) -> exp.Expr:
     """A source of a way, with the changed table read as it is and as the images say it was."""
 
-    def replace(part: exp.Expression) -> exp.Expression:
+    def replace(part: exp.Expr) -> exp.Expr:
         if isinstance(part, exp.Table) and part.name == table and isinstance(part.this, exp.Identifier):
             images = exp.select("*").from_(exp.to_table(CHANGED))
             both = exp.select("*").from_(exp.to_table(f"{CHANGED}_table")).union(images, distinct=False)
@@ -294,9 +295,7 @@ def _present(block: Block, start: str) -> set[str]:
         present = more
 
 
-def _reach(
-    block: Block, start: str, targets: Sequence[exp.Expression], only: set[str] | None = None
-) -> list[_Way]:
+def _reach(block: Block, start: str, targets: Sequence[exp.Expr], only: set[str] | None = None) -> list[_Way]:
     """The ways from `start` to the targets by the fewest sources.
 
     `only` restricts the columns of `start` that may be used. Where the targets lie on sources that an outer join
@@ -314,16 +313,14 @@ def _reach(
     return list(ways.values())
 
 
-def _with_nulls(node: exp.Expression, aliases: set[str]) -> exp.Expression:
-    def replace(part: exp.Expression) -> exp.Expression:
+def _with_nulls(node: exp.Expr, aliases: set[str]) -> exp.Expr:
+    def replace(part: exp.Expr) -> exp.Expr:
         return exp.Null() if isinstance(part, exp.Column) and part.table in aliases else part
 
     return node.copy().transform(replace) if aliases else node
 
 
-def _usable(
-    block: Block, start: str, present: set[str], free: set[str], only: set[str] | None
-) -> list[Condition]:
+def _usable(block: Block, start: str, present: set[str], free: set[str], only: set[str] | None) -> list[Condition]:
     """The conditions between sources that hold in every combination to which `start` contributes."""
     return [
         condition
@@ -342,7 +339,11 @@ def _allowed(column: exp.Column, start: str, only: set[str] | None) -> bool:
 
 
 def _search(
-    block: Block, start: str, targets: Sequence[exp.Expression], conditions: list[Condition], only: set[str] | None
+    block: Block,
+    start: str,
+    targets: Sequence[exp.Expr],
+    conditions: list[Condition],
+    only: set[str] | None,
 ) -> _Way:
     """Breadth first over sets of sources, equalities before ranges: the smallest set with a form of every target."""
     equal = _equal_columns(conditions)
@@ -400,12 +401,12 @@ def equal_names(block: Block, alias: str, column: exp.Column) -> set[str]:
 
 
 def _rewrite(
-    target: exp.Expression,
+    target: exp.Expr,
     inside: frozenset[str],
     equal: Mapping[tuple[str, str], set[tuple[str, str]]],
     start: str,
     only: set[str] | None,
-) -> exp.Expression | None:
+) -> exp.Expr | None:
     """The target in terms of the sources inside, equal columns standing in for others; None if impossible."""
     holder = exp.Paren(this=target.copy())
     for column in list(holder.find_all(exp.Column)):
@@ -423,4 +424,5 @@ def _rewrite(
         parts = list(dict.fromkeys([coalesce.this, *coalesce.expressions]))
         parts = [part for part in parts if not isinstance(part, exp.Null)] or [exp.Null()]
         coalesce.replace(exp.Coalesce(this=parts[0], expressions=parts[1:]) if len(parts) > 1 else parts[0])
-    return holder.this
+    rewritten: exp.Expr = holder.this
+    return rewritten

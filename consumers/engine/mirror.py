@@ -117,7 +117,7 @@ class Mirror:
         by_column = list(zip(*rows, strict=True))
         arrays = [
             array_literal(
-                by_column[table.names.index(column)],  # type: ignore[arg-type]
+                by_column[table.names.index(column)],
                 parameter_type(entry.relation.columns[column]),
             )
             for column in columns

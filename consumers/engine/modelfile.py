@@ -62,10 +62,28 @@ class ModelFile:
 
 # What the wall clock, chance or the session decides is not a function of the mirror.
 FORBIDDEN_FUNCTIONS = frozenset(
-    "now clock_timestamp statement_timestamp transaction_timestamp timeofday random random_normal gen_random_uuid "
-    "uuidv4 uuidv7 nextval currval setseed pg_sleep txid_current version current_setting set_config".split()
+    [
+        "now",
+        "clock_timestamp",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "timeofday",
+        "random",
+        "random_normal",
+        "gen_random_uuid",
+        "uuidv4",
+        "uuidv7",
+        "nextval",
+        "currval",
+        "setseed",
+        "pg_sleep",
+        "txid_current",
+        "version",
+        "current_setting",
+        "set_config",
+    ]
 )
-FORBIDDEN_NODES: tuple[tuple[type[exp.Expression], str], ...] = (
+FORBIDDEN_NODES: tuple[tuple[type[exp.Expr], str], ...] = (
     (exp.CurrentDate, "CURRENT_DATE"),
     (exp.CurrentTime, "CURRENT_TIME"),
     (exp.CurrentTimestamp, "now() or CURRENT_TIMESTAMP"),
@@ -81,7 +99,7 @@ def refuse(path: Path, line: int | None, what: str, way_out: str) -> ModelRefuse
     return ModelRefusedError(f"{place}: {what}.", hint=way_out)
 
 
-def line_of(node: exp.Expression, offset: int = 0) -> int | None:
+def line_of(node: exp.Expr, offset: int = 0) -> int | None:
     """The line on which a parsed node stands, where the parser kept it."""
     for part in node.walk():
         line = part.meta.get("line")
@@ -169,13 +187,18 @@ def _history(path: Path, name: str, value: str | None) -> History | None:
     column, _, table = (part.strip() for part in re.sub(r"\s+(?i:as)\s+", "=", value).partition("="))
     if not NAME.fullmatch(column) or (table and not NAME.fullmatch(table)):
         raise refuse(
-            path, None, f"cannot read the header line `-- history: {value}`", "Write `-- history: status AS name_of_table`."
+            path,
+            None,
+            f"cannot read the header line `-- history: {value}`",
+            "Write `-- history: status AS name_of_table`.",
         )
     return History(column, table or f"{name}_history")
 
 
 def _refuse_volatile(path: Path, query: exp.Query, offset: int) -> None:
-    way_out = "Join the one-row table `clock` and use `clock.now`; name the time of the next change in `-- changes_at:`."
+    way_out = (
+        "Join the one-row table `clock` and use `clock.now`; name the time of the next change in `-- changes_at:`."
+    )
     for node in query.walk():
         for kind, spelled in FORBIDDEN_NODES:
             if isinstance(node, kind):
@@ -199,12 +222,20 @@ def _refuse_volatile(path: Path, query: exp.Query, offset: int) -> None:
                 "Write UNION ALL; remove duplicates with GROUP BY in a second model.",
             )
         if isinstance(node, exp.Intersect | exp.Except):
-            raise refuse(path, line_of(node, offset), f"{node.key.upper()} is not supported", "Use EXISTS or NOT EXISTS.")
+            raise refuse(
+                path,
+                line_of(node, offset),
+                f"{node.key.upper()} is not supported",
+                "Use EXISTS or NOT EXISTS.",
+            )
         if isinstance(node, exp.Group) and (
             node.args.get("rollup") or node.args.get("cube") or node.args.get("grouping_sets")
         ):
             raise refuse(
-                path, line_of(node, offset), "ROLLUP, CUBE and GROUPING SETS have no one key", "Write a model for each level."
+                path,
+                line_of(node, offset),
+                "ROLLUP, CUBE and GROUPING SETS have no one key",
+                "Write a model for each level.",
             )
         if isinstance(node, exp.Not) and isinstance(node.this, exp.In) and node.this.args.get("query"):
             raise refuse(
@@ -224,7 +255,7 @@ def _refuse_volatile(path: Path, query: exp.Query, offset: int) -> None:
             raise refuse(path, line_of(node, offset), "TABLESAMPLE is random", "Leave it out.")
 
 
-def _is_conjunct(node: exp.Expression) -> bool:
+def _is_conjunct(node: exp.Expr) -> bool:
     """Whether a condition stands by itself, or with others by AND, in WHERE or ON."""
     parent = node.parent
     while isinstance(parent, exp.And | exp.Paren):

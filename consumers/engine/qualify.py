@@ -105,7 +105,10 @@ def _name_branches(path: Path, query: exp.Query) -> None:
         for select in others:
             if len(select.expressions) != len(names):
                 raise refuse(
-                    path, None, "the branches of UNION ALL have different numbers of columns", "Select the same columns."
+                    path,
+                    None,
+                    "the branches of UNION ALL have different numbers of columns",
+                    "Select the same columns.",
                 )
             named = zip(select.expressions, names, strict=True)
             select.set("expressions", [exp.alias_(item.unalias(), name, quoted=True) for item, name in named])
@@ -127,7 +130,7 @@ def _inline_windows(query: exp.Query) -> None:
         select.set("windows", None)
 
 
-def _unique_aliases(query: exp.Expression, outer: dict[str, str], used: set[str]) -> None:
+def _unique_aliases(query: exp.Expr, outer: dict[str, str], used: set[str]) -> None:
     """Give every FROM item of the query an alias of its own, and its columns with it."""
     for select in branches(query) if isinstance(query, exp.Query) else []:
         names = dict(outer)
@@ -149,7 +152,11 @@ def _unique_aliases(query: exp.Expression, outer: dict[str, str], used: set[str]
 
 
 def _rename(
-    node: exp.Expression, names: dict[str, str], outer: dict[str, str], used: set[str], items: list[exp.Expression]
+    node: exp.Expr,
+    names: dict[str, str],
+    outer: dict[str, str],
+    used: set[str],
+    items: list[exp.Expr],
 ) -> None:
     for child in list(node.iter_expressions()):
         if isinstance(child, exp.Column):

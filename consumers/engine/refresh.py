@@ -68,6 +68,7 @@ class Refresher:
         self._relations = relations
         self._exact = frozenset(exact)
         self._types = [[relations[m.name].base[s] for s in m.scope] for m in analysis.models]
+        self._solid = [[n for n, s in enumerate(m.scope) if s in m.never_null] for m in analysis.models]
         self._keys: list[set[Key]] = [set() for _ in analysis.models]
         self._whole: set[int] = set()
         self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
@@ -79,6 +80,10 @@ class Refresher:
             keys.clear()
         self._whole.clear()
         self.refreshed = {}
+
+    def begin(self) -> None:
+        """The clock has its first time: models of one row have it from then on, whatever their inputs hold."""
+        self._whole |= {number for number, model in enumerate(self._analysis.models) if not model.scope}
 
     def route(self, cursor: Cursor, name: str, images: Sequence[Image] | None) -> None:
         """Take the changed rows of a table or model; None: nothing is known of them, all its readers are concerned."""
@@ -173,6 +178,8 @@ class Refresher:
                 pending, self._keys[number] = self._keys[number], set()
                 self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(pending)
                 for pattern, keys in _by_pattern(pending):
+                    if any(pattern[place] for place in self._solid[number]):
+                        continue  # no row has NULL there
                     for start in range(0, len(keys), KEYS_AT_ONCE):
                         self._run(cursor, number, pattern, keys[start : start + KEYS_AT_ONCE], causes)
         except psycopg.errors.CardinalityViolation as error:
@@ -187,9 +194,7 @@ class Refresher:
                 hint=f"Correct {model.file.path} so that it holds for all rows, then run `rowtide rebuild`.",
             ) from error
 
-    def _run(
-        self, cursor: Cursor, number: int, pattern: Pattern | None, keys: Sequence[Key], causes: Causes
-    ) -> None:
+    def _run(self, cursor: Cursor, number: int, pattern: Pattern | None, keys: Sequence[Key], causes: Causes) -> None:
         model = self._analysis.models[number]
         entry = self._inputs[model.name]
         # Rows of a model refreshed whole may be too many to carry; its readers are refreshed whole as well.
@@ -220,7 +225,8 @@ class Refresher:
         if images:
             width = len(entry.images)
             changed = [
-                Image(row[0], row[3 : 3 + width] if row[1] else None, row[3 + width :] if row[2] else None) for row in rows
+                Image(row[0], row[3 : 3 + width] if row[1] else None, row[3 + width :] if row[2] else None)
+                for row in rows
             ]
             self.route(cursor, model.name, changed)
         elif rows and rows[0][0] and (entry.routes or entry.whole):

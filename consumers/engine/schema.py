@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -45,25 +46,25 @@ def schemas(instance: str) -> tuple[str, str]:
     return instance, f"{instance}_source"
 
 
-def use(connection: psycopg.Connection[tuple[object, ...]], instance: str) -> None:
+def use(connection: psycopg.Connection[tuple[Any, ...]], instance: str) -> None:
     """Let plain names mean the tables of this instance."""
     models, source = schemas(instance)
     connection.execute(f"SET search_path = {quote(models)}, {quote(source)}")
 
 
-def exists(connection: psycopg.Connection[tuple[object, ...]], instance: str) -> bool:
+def exists(connection: psycopg.Connection[tuple[Any, ...]], instance: str) -> bool:
     """Whether the instance's schemas are there."""
     row = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [quote(schemas(instance)[1])]).fetchone()
     return bool(row and row[0])
 
 
-def drop(connection: psycopg.Connection[tuple[object, ...]], instance: str) -> None:
+def drop(connection: psycopg.Connection[tuple[Any, ...]], instance: str) -> None:
     """Remove the instance's schemas with all they hold."""
     for name in schemas(instance):
         connection.execute(f"DROP SCHEMA IF EXISTS {quote(name)} CASCADE")
 
 
-def create(connection: psycopg.Connection[tuple[object, ...]], instance: str, analysis: Analysis) -> None:
+def create(connection: psycopg.Connection[tuple[Any, ...]], instance: str, analysis: Analysis) -> None:
     """Make the instance's tables, empty, within the caller's transaction, which it leaves using the instance.
 
     Raises ModelRefusedError where PostgreSQL refuses a model, with its reason.
@@ -83,7 +84,7 @@ def create(connection: psycopg.Connection[tuple[object, ...]], instance: str, an
 
 
 def _create_mirror(
-    connection: psycopg.Connection[tuple[object, ...]], schema: str, table: Table, joined: frozenset[str]
+    connection: psycopg.Connection[tuple[Any, ...]], schema: str, table: Table, joined: frozenset[str]
 ) -> None:
     columns = [f"{quote(c.name)} {c.type}{'' if c.nullable or c.optional else ' NOT NULL'}" for c in table.columns]
     try:
@@ -100,7 +101,7 @@ def _create_mirror(
 
 
 def _create_model(
-    connection: psycopg.Connection[tuple[object, ...]], schema: str, model: Model, joined: frozenset[str]
+    connection: psycopg.Connection[tuple[Any, ...]], schema: str, model: Model, joined: frozenset[str]
 ) -> None:
     where = f"{quote(schema)}.{quote(model.name)}"
     try:
@@ -120,7 +121,7 @@ def _create_model(
     relation = describe(connection, schema, model.name, file.key)
     # A key may turn out NULL (outer joins, nullable columns): such rows are kept, not dropped.
     connection.execute(f"CREATE UNIQUE INDEX ON {where} ({quoted(file.key)}) NULLS NOT DISTINCT")
-    indexes = [(text,) for text in sorted(joined)]
+    indexes: list[tuple[str, ...]] = [(text,) for text in sorted(joined)]
     if model.scope != file.key[: len(model.scope)]:
         indexes.append(tuple(quote(name) for name in model.scope))
     if file.changes_at:
@@ -150,7 +151,7 @@ def _create_model(
 
 
 def _index(
-    connection: psycopg.Connection[tuple[object, ...]],
+    connection: psycopg.Connection[tuple[Any, ...]],
     schema: str,
     table: str,
     wanted: list[tuple[str, ...]],
@@ -162,7 +163,7 @@ def _index(
             connection.execute(f"CREATE INDEX ON {quote(schema)}.{quote(table)} ({', '.join(items)})")
 
 
-def _create_views(connection: psycopg.Connection[tuple[object, ...]], schema: str, domain: Domain) -> None:
+def _create_views(connection: psycopg.Connection[tuple[Any, ...]], schema: str, domain: Domain) -> None:
     """Create the views in whatever order they need each other."""
     waiting = dict(domain.views)
     while waiting:
@@ -170,7 +171,7 @@ def _create_views(connection: psycopg.Connection[tuple[object, ...]], schema: st
         for name, view in list(waiting.items()):
             try:
                 with connection.transaction():
-                    connection.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {view.sql}")  # type: ignore[call-overload]
+                    connection.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {view.sql}")
                 del waiting[name]
             except psycopg.Error as error:
                 failed[name] = str(error.diag.message_primary)
@@ -179,9 +180,7 @@ def _create_views(connection: psycopg.Connection[tuple[object, ...]], schema: st
             raise refuse(domain.views[name].path, None, f"PostgreSQL refuses the view: {reason}", "Correct the query.")
 
 
-def describe(
-    connection: psycopg.Connection[tuple[object, ...]], schema: str, name: str, key: tuple[str, ...]
-) -> Relation:
+def describe(connection: psycopg.Connection[tuple[Any, ...]], schema: str, name: str, key: tuple[str, ...]) -> Relation:
     """A table's columns and types as the database has them. Raises RowtideError where it is missing."""
     rows = connection.execute(
         """SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL), a.attnotnull
@@ -201,10 +200,8 @@ def describe(
     )
 
 
-def swap(connection: psycopg.Connection[tuple[object, ...]], instance: str, fresh: str) -> None:
+def swap(connection: psycopg.Connection[tuple[Any, ...]], instance: str, fresh: str) -> None:
     """Put the schemas of `fresh` in the place of the instance's, which go, within the caller's transaction."""
     drop(connection, instance)
     for old, new in zip(schemas(fresh), schemas(instance), strict=True):
-        connection.execute(
-            sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-        )
+        connection.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))

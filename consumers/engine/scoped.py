@@ -14,12 +14,12 @@ from consumers.engine.lineage import equal_names, stable_outputs
 Pattern = tuple[bool, ...]
 
 
-def restriction(columns: Sequence[exp.Expression], types: Sequence[str], pattern: Pattern) -> exp.Expression:
+def restriction(columns: Sequence[exp.Expr], types: Sequence[str], pattern: Pattern) -> exp.Expr:
     """The condition that the columns are among the keys of the parameters.
 
     Parameter `$i` is the array of the i-th column's values; columns that are NULL by the pattern take none.
     """
-    parts: list[exp.Expression] = []
+    parts: list[exp.Expr] = []
     solid = [(c, f"${number}::{t}[]") for number, (c, t) in enumerate(
         ((c, t) for c, t, null in zip(columns, types, pattern, strict=True) if not null), start=1
     )]  # fmt: skip
@@ -30,14 +30,12 @@ def restriction(columns: Sequence[exp.Expression], types: Sequence[str], pattern
         arrays = ", ".join(array for _, array in solid)
         parts.append(exp.In(this=row, query=_verbatim(f"(SELECT * FROM unnest({arrays}))")))
     parts += [
-        exp.Is(this=column.copy(), expression=exp.Null())
-        for column, null in zip(columns, pattern, strict=True)
-        if null
+        exp.Is(this=column.copy(), expression=exp.Null()) for column, null in zip(columns, pattern, strict=True) if null
     ]
     return exp.and_(*parts, copy=False)
 
 
-def _verbatim(sql: str) -> exp.Expression:
+def _verbatim(sql: str) -> exp.Expr:
     return exp.Var(this=sql)
 
 
@@ -53,7 +51,7 @@ def scoped_query(query: exp.Query, scope: Sequence[str], types: Sequence[str], p
     return result
 
 
-def _push_down(block: Block, columns: Sequence[exp.Expression], types: Sequence[str], pattern: Pattern) -> None:
+def _push_down(block: Block, columns: Sequence[exp.Expr], types: Sequence[str], pattern: Pattern) -> None:
     """Restrict derived tables too, by their columns that are equal to a column of the scope.
 
     PostgreSQL does not pass a join's keys into a grouped subquery: without this, a change would aggregate the
@@ -67,7 +65,7 @@ def _push_down(block: Block, columns: Sequence[exp.Expression], types: Sequence[
                 _push_column(block, column, _verbatim(f"ANY(${number}::{type_}[])"))
 
 
-def _push_column(block: Block, column: exp.Column, keys: exp.Expression) -> None:
+def _push_column(block: Block, column: exp.Column, keys: exp.Expr) -> None:
     for alias, source in block.sources.items():
         if source.query is None:
             continue

@@ -55,7 +55,10 @@ class Input:
         groups: dict[int, list[str]] = {}
         for column, bit in self.bits.items():
             type_ = self.relation.columns[column]
-            left, right = comparable(f"{old}.{quote(column)}", type_), comparable(f"{new}.{quote(column)}", type_)
+            left, right = (
+                comparable(f"{old}.{quote(column)}", type_),
+                comparable(f"{new}.{quote(column)}", type_),
+            )
             groups.setdefault(bit, []).append(f"{left} IS DISTINCT FROM {right}")
         terms = [f"CASE WHEN {' OR '.join(tests)} THEN {1 << bit}::bigint ELSE 0 END" for bit, tests in groups.items()]
         return " + ".join(terms) or "0::bigint"
@@ -106,7 +109,9 @@ def _route(position: int, path: KeyPath, model: Model, entry: Input, types: tupl
         return Route(position, mask, places, "", (), ())
     columns = path.columns
     select = path.select.copy()
-    casts = [f"(({item.unalias().sql('postgres')})::{t})::text" for item, t in zip(select.expressions, types, strict=True)]
+    casts = [
+        f"(({item.unalias().sql('postgres')})::{t})::text" for item, t in zip(select.expressions, types, strict=True)
+    ]
     select.set("expressions", [exp.alias_(exp.Var(this=cast), f"k{n}", quoted=True) for n, cast in enumerate(casts)])
     text = _with_relations(select, path.table, [(c, entry.relation.columns[c]) for c in columns])
     return Route(
@@ -166,7 +171,10 @@ def upsert_sql(table: Table, entry: Input, columns: Sequence[str]) -> str:
         else:
             write += f" ON CONFLICT ({quoted(table.key)}) DO NOTHING"
     else:
-        assign = ", ".join(f"{quote(c)} = __n.{quote(c)}" for c in others) or f"{quote(table.key[0])} = m.{quote(table.key[0])}"
+        assign = (
+            ", ".join(f"{quote(c)} = __n.{quote(c)}" for c in others)
+            or f"{quote(table.key[0])} = m.{quote(table.key[0])}"
+        )
         write = f"UPDATE {quote(table.name)} AS m SET {assign} FROM __n WHERE {same}"
     return f"WITH {old}, __w AS ({write}) SELECT * FROM __o"
 
@@ -231,14 +239,12 @@ def refresh_sql(model: Model, entry: Input, pattern: Pattern | None, *, images: 
         f"__w AS (INSERT INTO {quote(model.name)} AS m ({names}) "
         f"SELECT {', '.join(quote('n_' + c) for c in columns)} FROM __d WHERE __new "
         f"ON CONFLICT ({quoted(file.key)}) DO "
-        + (
-            "UPDATE SET " + ", ".join(f"{quote(c)} = EXCLUDED.{quote(c)}" for c in others)
-            if others
-            else "NOTHING"
-        )
+        + ("UPDATE SET " + ", ".join(f"{quote(c)} = EXCLUDED.{quote(c)}" for c in others) if others else "NOTHING")
         + ")",
         f"__x AS (DELETE FROM {quote(model.name)} AS m USING __d WHERE __d.__new IS NULL AND "
-        + " AND ".join(_found_key(f"m.{quote(k)}", f"__d.{quote('o_' + k)}", k in relation.nullable_key) for k in file.key)
+        + " AND ".join(
+            _found_key(f"m.{quote(k)}", f"__d.{quote('o_' + k)}", k in relation.nullable_key) for k in file.key
+        )
         + ")",
     ]
     if file.keep:
@@ -277,7 +283,11 @@ def _history_cte(model: Model, relation: Relation, solid: Sequence[tuple[str, st
     key = ", ".join(f"coalesce({quote('n_' + k)}, {quote('o_' + k)})" for k in file.key)
     value, type_ = history.column, relation.columns[history.column]
     last = " AND ".join(
-        _found_key(f"h.{quote(k)}", f"coalesce(__d.{quote('n_' + k)}, __d.{quote('o_' + k)})", k in relation.nullable_key)
+        _found_key(
+            f"h.{quote(k)}",
+            f"coalesce(__d.{quote('n_' + k)}, __d.{quote('o_' + k)})",
+            k in relation.nullable_key,
+        )
         for k in file.key
     )
     number = len(solid) + 1

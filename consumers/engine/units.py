@@ -58,7 +58,7 @@ class Unit:
             return
         if isinstance(event, Ignored):
             return
-        if self.ts_ms is None or event.ts_ms > self.ts_ms:
+        if event.ts_ms and (self.ts_ms is None or event.ts_ms > self.ts_ms):  # 0: it does not tell the time
             self.ts_ms = event.ts_ms
         if isinstance(event, Change | Truncate):
             self.events += 1
@@ -110,7 +110,12 @@ class Assembler:
         self, place: TopicPartition, current: _Open | None, record: Record, event: Boundary
     ) -> Iterator[Unit]:
         nested = current is not None and current.transaction != event.transaction
-        if current is not None and nested and not current.transaction.startswith("snapshot:") and event.status == "BEGIN":
+        if (
+            current is not None
+            and nested
+            and not current.transaction.startswith("snapshot:")
+            and event.status == "BEGIN"
+        ):
             # The transaction before never ended: its capture was set up anew. What it brought is kept.
             del self._open[place]
             yield current.unit

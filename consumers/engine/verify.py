@@ -56,9 +56,9 @@ def verify(
             for name, query in [(model.name, _model_sql(model, relation)), *_history_sql(model, relation)]:
                 if on_progress is not None:
                     on_progress(name, len(checks) + 1, total)
-                row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+                row = connection.execute(query).fetchone()
                 kind = "model" if name == model.name else "history"
-                checks.append(TableCheck(name, kind, *row))
+                checks.append(TableCheck(name, kind, *(row or ())))
     return checks
 
 

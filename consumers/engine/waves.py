@@ -41,5 +41,3 @@ def grouped(waves: Sequence[int]) -> list[list[int]]:
     for number, wave in enumerate(waves):
         groups[wave].append(number)
     return groups
-
-

@@ -193,13 +193,18 @@ class History:
         row = tuple(make(rng, self.now) for make in makers)
         if live and rng.random() < 0.5:  # an update of some columns of a row that is there
             key = rng.choice(sorted(live))
-            row = tuple(new if rng.random() < 0.4 and n >= width else old for n, (old, new) in enumerate(zip(live[key], row)))
+            row = tuple(
+                new if rng.random() < 0.4 and n >= width else old for n, (old, new) in enumerate(zip(live[key], row))
+            )
         elif live and rng.random() < 0.1:  # a key that moves
             old = rng.choice(sorted(live))
             moved = (*row[:width], *live.pop(old)[width:])
             key = tuple(str(v) for v in moved[:width])
             live[key] = moved
-            return [Change(table, "d", old, None, self.now * 1000), Change(table, "c", key, moved, self.now * 1000)]
+            return [
+                Change(table, "d", old, None, self.now * 1000),
+                Change(table, "c", key, moved, self.now * 1000),
+            ]
         key = tuple(str(value) for value in row[:width])
         op = "u" if key in live else "c"
         live[key] = row

@@ -43,9 +43,7 @@ def connections(database: str) -> Iterator[list[psycopg.Connection[Any]]]:
 def instance(connection: psycopg.Connection[Any], analysis: Analysis, domain: Synthetic, name: str) -> None:
     with connection.transaction():
         schema.create(connection, name, analysis)
-        connection.execute(
-            "INSERT INTO rowtide.instance (name, domain, epoch) VALUES (%s, %s, 1)", [name, domain.name]
-        )
+        connection.execute("INSERT INTO rowtide.instance (name, domain, epoch) VALUES (%s, %s, 1)", [name, domain.name])
         if domain.toml:
             connection.execute("INSERT INTO params VALUES (1, 'Europe/Berlin', 1)")
 
@@ -124,7 +122,10 @@ def test_verify_finds_what_was_tampered_with(
     history = History(domain, random.Random(seed))
     engine.apply([history.unit() for _ in range(120)])
     candidates = [m for m in analysis.models if len(m.outputs) > len(m.file.key)]
-    model = max(candidates, key=lambda m: tamper.execute(f'SELECT count(*) FROM "{domain.name}"."{m.name}"').fetchone()[0])
+    model = max(
+        candidates,
+        key=lambda m: tamper.execute(f'SELECT count(*) FROM "{domain.name}"."{m.name}"').fetchone()[0],
+    )
     column = next(c for c in model.outputs if c not in m_key(model))
     table = f'"{domain.name}"."{model.name}"'
     rows = tamper.execute(f"SELECT count(*) FROM {table}").fetchone()[0]

@@ -1,0 +1,247 @@
+"""The worker: reads the log from the stored positions, decodes, and hands units to the engine.
+
+Decoding of the next records runs in a thread of its own while the database works on those before.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+
+from connectors.event import Decoder, Event, EventRefusedError
+from connectors.log import Log, Record, TopicPartition
+from consumers.engine.engine import Applied, Engine
+from consumers.engine.units import Assembler, Parked, Unit
+
+log = structlog.get_logger()
+
+
+class BatchStats(NamedTuple):
+    """One committed batch: counts, seconds spent, how far business time is behind `now`, events behind the log's end."""
+
+    units: int
+    events: int
+    parked: int
+    seconds: float
+    lag_ms: float | None
+    keys: dict[str, int]
+
+
+@dataclass
+class Totals:
+    """What a run has done so far."""
+
+    batches: int = 0
+    events: int = 0
+    units: int = 0
+    parked: int = 0
+    ignored: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
+
+
+def failpoint(name: str) -> None:
+    """A named place where the fault tests kill the process: ROWTIDE_FAILPOINT=name:count dies at the count-th pass."""
+    wanted = os.environ.get("ROWTIDE_FAILPOINT")
+    if not wanted:
+        return
+    point, _, count = wanted.partition(":")
+    if point == name:
+        _passes[name] = _passes.get(name, 0) + 1
+        if _passes[name] >= int(count or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+_passes: dict[str, int] = {}
+
+
+class Reader:
+    """Reads and decodes ahead of the engine, in a thread, at most a few chunks.
+
+    Args:
+        positions: the next offset to read for each partition.
+        limit: records of one chunk.
+    """
+
+    def __init__(
+        self, source: Log, decoder: Decoder, positions: dict[TopicPartition, int], limit: int, max_bytes: int
+    ) -> None:
+        self._log = source
+        self._decoder = decoder
+        self._positions = positions
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._chunks: queue.Queue[list[tuple[Record, Event | Parked]] | Exception] = queue.Queue(maxsize=2)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                records = self._log.read(self._positions, limit=self._limit, max_bytes=self._max_bytes)
+                if not records:
+                    self._put([])
+                    self._log.wait(0.2)
+                    continue
+                self._put([(record, decode(self._decoder, record)) for record in records])
+                for record in records:
+                    self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        except Exception as error:  # noqa: BLE001 - raised again where it is handled, in the worker's thread
+            self._put(error)
+
+    def _put(self, item: list[tuple[Record, Event | Parked]] | Exception) -> None:
+        while not self._stop.is_set():
+            try:
+                self._chunks.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def next(self) -> list[tuple[Record, Event | Parked]]:
+        """The next chunk; empty when the end of the log was reached. Raises what reading raised."""
+        item = self._chunks.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+
+def decode(decoder: Decoder, record: Record) -> Event | Parked:
+    """The record's event, or the record with the reason why it is none."""
+    try:
+        return decoder.decode(record.key, record.value)
+    except EventRefusedError as error:
+        return Parked(record, error.message)
+
+
+class Worker:
+    """Works one instance off.
+
+    Args:
+        now_ms: business time now, in ms: only for ticks and lag, never for rows.
+        tick: appends a heartbeat to the log so that business time passes without events.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Log,
+        decoder: Decoder,
+        topics: Iterable[str],
+        *,
+        now_ms: Callable[[], int],
+        tick: Callable[[int], None],
+        on_batch: Callable[[BatchStats], None] | None = None,
+        limit: int = 5000,
+        max_bytes: int = 8 * 1024 * 1024,
+    ) -> None:
+        self._engine = engine
+        self._log = source
+        self._decoder = decoder
+        self._topics = tuple(topics)
+        self._now_ms = now_ms
+        self._tick = tick
+        self._on_batch = on_batch
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._ticked: int | None = None
+        self.totals = Totals()
+        self.lag_ms: float | None = None
+
+    def start_positions(self) -> dict[TopicPartition, int]:
+        """From where to read: the stored positions, for partitions never read the log's start."""
+        extents = self._log.extents(self._topics)
+        return {place: self._engine.positions.get(place, extent.start) for place, extent in extents.items()}
+
+    def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
+        """Work until stopped, or until the end of the log is reached."""
+        reader = Reader(self._log, self._decoder, self.start_positions(), self._limit, self._max_bytes)
+        assembler = Assembler(self._limit)
+        pieces = False
+        try:
+            while not stop.is_set():
+                chunk = reader.next()
+                if not chunk:
+                    if until_idle and not assembler.open:
+                        return
+                    if not assembler.open:
+                        self._tick_if_due()
+                    continue
+                units: list[Unit] = []
+                for record, event in chunk:
+                    for unit in assembler.feed(record, event):
+                        if unit.complete and not unit.continued:
+                            units.append(unit)
+                            continue
+                        self._apply(units)
+                        units = []
+                        pieces = self._piece(unit, begun=pieces)
+                self._apply(units)
+        finally:
+            if pieces:
+                self._engine.abandon()
+            reader.close()
+
+    def _apply(self, units: Sequence[Unit]) -> None:
+        if not units:
+            return
+        failpoint("before_apply")
+        began = time.perf_counter()
+        applied = self._engine.apply(units)
+        failpoint("after_commit")
+        self._report(applied, time.perf_counter() - began, units[-1])
+
+    def _piece(self, unit: Unit, *, begun: bool) -> bool:
+        """Apply one piece of a transaction too large to hold. Returns whether more are to come."""
+        began = time.perf_counter()
+        if not begun:
+            self._engine.begin_pieces(unit.ts_ms)
+        self._engine.add_piece(unit)
+        failpoint("in_pieces")
+        self.totals.events += unit.events
+        if unit.complete:
+            self._engine.end_pieces(unit)
+            self._report(Applied(units=1, transactions=1), time.perf_counter() - began, unit)
+        return not unit.complete
+
+    def _report(self, applied: Applied, seconds: float, last: Unit) -> None:
+        totals = self.totals
+        totals.batches += applied.transactions
+        totals.events += applied.events
+        totals.units += applied.units
+        totals.parked += applied.parked
+        for name, count in applied.keys.items():
+            totals.keys[name] = totals.keys.get(name, 0) + count
+        self.lag_ms = None if last.ts_ms is None else max(0.0, float(self._now_ms() - last.ts_ms))
+        stats = BatchStats(applied.units, applied.events, applied.parked, seconds, self.lag_ms, applied.keys)
+        log.info(
+            "batch.committed",
+            units=stats.units,
+            events=stats.events,
+            parked=stats.parked,
+            ms=round(seconds * 1000, 1),
+            lag_ms=stats.lag_ms,
+        )
+        if applied.parked:
+            log.warning("event.parked", count=applied.parked)
+        if self._on_batch is not None:
+            self._on_batch(stats)
+
+    def _tick_if_due(self) -> None:
+        """Where a row falls due and no event comes, let the log say that time has passed."""
+        due, now = self._engine.next_due, self._now_ms()
+        if due is not None and due <= now * 1000 and self._ticked != due:
+            self._ticked = due
+            self._tick(now)

@@ -1,0 +1,136 @@
+"""Commands that do something: init, run, rebuild, demo, rental write-off, grants."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+
+from connectors.errors import RowtideError
+from daemon.cli.common import JSON_OPTION, Context, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(demo)
+    app.command()(init)
+    app.command()(run)
+    app.command()(rebuild)
+    app.command()(grants)
+    rental = typer.Typer(help="Decisions of a rental shop's people.", no_args_is_help=True)
+    rental.command("write-off")(write_off)
+    app.add_typer(rental, name="rental")
+
+
+def demo(
+    context: typer.Context,
+    seconds: float = typer.Option(
+        None, "--for", help="End by itself after so many seconds, with verify and a summary."
+    ),
+    json_output: bool = JSON_OPTION,
+    data: Path = typer.Option(None, "--data", help="Folder of the Sakila data set, instead of a generated shop."),
+) -> None:
+    """Show a rental shop live: source, capture, derived tables, all on the embedded database."""
+    from daemon.demo import run_demo  # noqa: PLC0415 - Faker is slow to import and only the demo needs it
+
+    loaded = context.obj.load()
+    state = Path(context.obj.state) if context.obj.state else None
+    raise typer.Exit(run_demo(loaded.settings, seconds=seconds, json_output=json_output, data=data, state=state))
+
+
+def init(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
+    """Make topics, tables and indexes of the domain where they are absent."""
+    with context.obj.app() as app:
+        done = app.init()
+        if json_output:
+            print_json({"domain": app.name, "done": done})
+            return
+        for line in done or ["nothing to do: everything is there"]:
+            typer.echo(line)
+        typer.echo(f"Next: `rowtide --domain {app.settings.domain} run`.")
+
+
+def run(
+    context: typer.Context,
+    until_idle: bool = typer.Option(False, "--until-idle", help="Work off what is there, then end."),
+    clock: str = typer.Option(None, "--clock", help="With --until-idle: do what falls due up to this time (ISO 8601)."),
+    json_output: bool = JSON_OPTION,
+) -> None:
+    """Follow the log (and the source, where one is set) and keep the models in step."""
+    moment = _moment(clock) if clock else None
+    if moment is not None and not until_idle:
+        raise RowtideError("--clock needs --until-idle.", hint="Without it, business time is the present.")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with context.obj.app() as app:
+        from daemon.service import serve  # noqa: PLC0415 - brings the web server with it
+
+        summary = serve(app, stop, until_idle=until_idle, clock=moment)
+        if json_output or until_idle:
+            print_json(summary)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise RowtideError(f"“{text}” is no time.", hint="Write it as 2026-02-14T00:00:00+00:00.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def rebuild(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
+    """Build mirror and models again from the log beside the live ones, then swap."""
+    context_: Context = context.obj
+    with context_.app() as app:
+        events = 0
+
+        def progress(stats: object) -> None:
+            nonlocal events
+            events += getattr(stats, "events", 0)
+            if not json_output:
+                typer.echo(f"\r{events} events", nl=False, err=True)
+
+        summary = app.rebuild(progress)
+        if json_output:
+            print_json(summary)
+        else:
+            typer.echo(f"\rrebuilt {summary['domain']} from {summary['events']} events in {summary['seconds']} s")
+
+
+def grants(
+    context: typer.Context,
+    user: str = typer.Option("rowtide", help="The user that captures."),
+    schema: str = typer.Option("public", help="The source's schema."),
+) -> None:
+    """Print the statements that give capture the least rights it needs in a PostgreSQL source."""
+    from connectors.capture.postgres import grants as statements  # noqa: PLC0415
+    from consumers.domain import load_domain  # noqa: PLC0415
+
+    domain = load_domain(context.obj.load().settings.domain)
+    for line in statements(list(domain.tables.values()), user=user, schema=schema, name=domain.name):
+        typer.echo(line)
+
+
+def write_off(
+    context: typer.Context,
+    rental: int = typer.Argument(help="The rental's number."),
+    reason: str = typer.Option(..., "--reason", help="Why the fee is not to be collected."),
+) -> None:
+    """Write the late fee of a rental off. The decision goes into the log, so a rebuild keeps it."""
+    with context.obj.app() as app:
+        if "write_off" not in app.domain.inputs:
+            raise RowtideError(f"The domain {app.name} has no write-offs.", hint="Use --domain rental.")
+        app.init()
+        found = app.query("", "SELECT fee_status FROM late_fees WHERE rental_id = :rental", {"rental": str(rental)})
+        if not found.rows:
+            raise RowtideError(
+                f"Rental {rental} has no late fee.",
+                hint="See `rowtide query overdue` or `rowtide report late-fees`.",
+            )
+        at = app.clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        app.append_input("write_off", (str(rental), reason, at), (str(rental),))
+        typer.echo(f"the fee of rental {rental} is written off; the running daemon takes it in at once")

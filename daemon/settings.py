@@ -1,0 +1,288 @@
+"""Settings: one TOML file, the environment, `*_FILE` variables and systemd credentials, read once and frozen.
+
+Precedence, highest first: command line, environment (`ROWTIDE_STATE__DSN`), `ROWTIDE_STATE__DSN_FILE`, systemd
+credentials (a file `state.dsn` in $CREDENTIALS_DIRECTORY), the TOML file, defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from connectors.errors import RowtideError
+
+PREFIX = "ROWTIDE_"
+_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_SIZE = re.compile(r"(\d+)\s*(kB|MB|GB|TB|B)?", re.IGNORECASE)
+
+
+class SettingsError(RowtideError):
+    """A setting is wrong; the message names it and where it was given."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _state_home() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "rowtide"
+
+
+class State(_Section):
+    """Where the state database is."""
+
+    folder: Path = Field(default_factory=_state_home, description="Folder of the embedded PostgreSQL.")
+    dsn: SecretStr | None = Field(None, description="A PostgreSQL 15 or newer to use instead of the embedded one.")
+
+
+class SourceSettings(_Section):
+    """The database to capture from."""
+
+    kind: Literal["none", "postgres"] = Field("none", description="none: the log is filled by others.")
+    dsn: SecretStr | None = Field(None, description="Connection string of the source database.")
+    db_schema: str = Field("public", alias="schema", description="The source's schema.")
+    heartbeat_seconds: float = Field(10, gt=0, le=3600, description="How often an idle source is acknowledged.")
+
+    @model_validator(mode="after")
+    def _needs_dsn(self) -> SourceSettings:
+        if self.kind == "postgres" and self.dsn is None:
+            raise ValueError('kind = "postgres" needs source.dsn')
+        return self
+
+
+class LogSettings(_Section):
+    """What the log keeps."""
+
+    retention_age: timedelta | None = Field(None, description="Older events go: 30d, 12h; none: all stay.")
+    retention_size: int | None = Field(
+        None, description="A larger topic loses its oldest events: 10GB; none: all stay."
+    )
+
+    @field_validator("retention_age", mode="before")
+    @classmethod
+    def _age(cls, value: object) -> object:
+        if isinstance(value, str):
+            match = _DURATION.fullmatch(value.strip())
+            if match is None:
+                raise ValueError("write a number with s, m, h or d, as in 30d")
+            return timedelta(seconds=int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
+        return value
+
+    @field_validator("retention_size", mode="before")
+    @classmethod
+    def _size(cls, value: object) -> object:
+        if isinstance(value, str):
+            match = _SIZE.fullmatch(value.strip())
+            if match is None:
+                raise ValueError("write a number with kB, MB, GB or TB, as in 10GB")
+            return int(match[1]) * 1000 ** ["b", "kb", "mb", "gb", "tb"].index((match[2] or "B").lower())
+        return value
+
+
+class Web(_Section):
+    """The daemon's page."""
+
+    enabled: bool = Field(default=True, description="Whether `rowtide run` serves the page.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    allow_remote: bool = Field(default=False, description="Allow a host that other machines reach; there is no login.")
+
+    @model_validator(mode="after")
+    def _loopback(self) -> Web:
+        if self.host not in ("127.0.0.1", "localhost", "::1") and not self.allow_remote:
+            raise ValueError(
+                f"host {self.host} is reachable from other machines; set allow_remote = true if that is meant"
+            )
+        return self
+
+
+class WorkerSettings(_Section):
+    """How much is done at once."""
+
+    batch_events: int = Field(5000, ge=1, le=100_000, description="Events of one batch at most.")
+    batch_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Bytes of one batch at most.")
+
+
+class Settings(_Section):
+    """All settings, frozen. `origins` tells where each that was given came from."""
+
+    domain: str = Field("rental", description="Name of a built-in domain or path of a folder.")
+    state: State = Field(default_factory=State)
+    source: SourceSettings = Field(default_factory=SourceSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    web: Web = Field(default_factory=Web)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON.")
+    parameters: dict[str, str | int | float | bool | None] = Field(
+        default_factory=dict, description="Values for the domain's parameters."
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings and where each given one came from, by dotted name."""
+
+    settings: Settings
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_settings(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Read all sources. Raises SettingsError naming setting and place.
+
+    Args:
+        file: the TOML file; where None, ROWTIDE_CONFIG names it.
+        environment: os.environ unless given.
+        overrides: dotted name -> value from the command line.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    named = environment.get(f"{PREFIX}CONFIG")
+    path = file or (Path(named) if named else None)
+    if path is not None:
+        for name, value in _flat(_read_file(path)):
+            _put(values, origins, name, value, f"{path}: {name}")
+    for name, value, origin in [*_credentials(environment), *_environment(environment)]:
+        _put(values, origins, name, value, origin)
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _put(values, origins, name, value, "command line")
+    try:
+        return Loaded(Settings.model_validate(_nested(values)), origins)
+    except ValidationError as error:
+        raise _explained(error, origins) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"The settings file {path} does not exist.", hint="Check --config or ROWTIDE_CONFIG."
+        ) from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path}: {error}", hint="Correct the file; docs/configuration.md has an example."
+        ) from None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, last = name.split(".")
+        place = result
+        for parent in parents:
+            following = place.setdefault(parent, {})
+            if not isinstance(following, dict):
+                break
+            place = following
+        place[last] = value
+    return result
+
+
+def _put(values: dict[str, Any], origins: dict[str, str], name: str, value: Any, origin: str) -> None:
+    values[name] = value
+    origins[name] = origin
+
+
+def _environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+    special = {"CONFIG", "FAILPOINT", "SEED"}
+    for variable in sorted(environment, key=lambda v: not v.endswith("_FILE")):
+        if not variable.startswith(PREFIX) or variable.removeprefix(PREFIX) in special:
+            continue
+        name = variable.removeprefix(PREFIX).lower().replace("__", ".")
+        if name.endswith("_file"):
+            yield name.removesuffix("_file"), _secret_file(Path(environment[variable]), variable), variable
+        else:
+            yield name, environment[variable], variable
+
+
+def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if folder:
+        for path in sorted(Path(folder).glob("*.*")):
+            if path.name.partition(".")[0] in Settings.model_fields:
+                yield path.name, _secret_file(path, path.name), f"credential {path.name}"
+
+
+def _secret_file(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(
+            f"{name} names the file {path}, which cannot be read: {error.strerror}.", hint="Check it."
+        ) from None
+
+
+def names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by dotted name, with its field."""
+    for name, entry in model.model_fields.items():
+        shown = entry.alias or name
+        if isinstance(entry.annotation, type) and issubclass(entry.annotation, BaseModel):
+            yield from names(entry.annotation, f"{prefix}{shown}.")
+        else:
+            yield f"{prefix}{shown}", entry
+
+
+def _explained(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    place = next(
+        (o for n, o in origins.items() if n == name or n.startswith(f"{name}.") or name.startswith(f"{n}.")),
+        name,
+    )
+    known = [known for known, _ in names()]
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, known, 1)
+        return SettingsError(
+            f"Unknown setting “{name}” ({place}).",
+            hint=f"Did you mean “{close[0]}”?" if close else f"Known: {', '.join(known)}.",
+        )
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return SettingsError(
+        f"The setting {name} is wrong ({place}): {reason}.",
+        hint="See `rowtide config show` and docs/configuration.md.",
+    )
+
+
+def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """Every setting as (name, value, origin); secrets are masked."""
+    rows = []
+    for name, _ in names():
+        value: Any = loaded.settings
+        for part in name.split("."):
+            value = getattr(value, "db_schema" if part == "schema" else part)
+        text = "***" if isinstance(value, SecretStr) else ("" if value is None else str(value))
+        origin = next((o for n, o in loaded.origins.items() if n == name or n.startswith(f"{name}.")), "default")
+        rows.append((name, text, origin))
+    return rows
