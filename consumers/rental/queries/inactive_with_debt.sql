@@ -1,0 +1,3 @@
+-- title: Inactive customers who owe
+SELECT customer_id, first_name, last_name, balance, unreturned_rentals
+  FROM customer_account WHERE NOT active AND (balance > 0 OR unreturned_rentals > 0) ORDER BY balance DESC
