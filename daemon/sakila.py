@@ -51,14 +51,14 @@ def load_sakila(
     tables = read_tables(definition.read_text(encoding="utf-8"))
     counts: dict[str, int] = {}
     with psycopg.connect(dsn) as connection:
-        connection.execute(f'SET search_path = "{schema}"')  # type: ignore[call-overload]
+        connection.execute(f'SET search_path = "{schema}"')
         for name, (columns, key) in tables.items():
             body = ", ".join(f'"{column}" {type_}' for column, (type_, _) in columns.items())
-            connection.execute(f'CREATE TABLE "{name}" ({body}, PRIMARY KEY ({", ".join(key)}))')  # type: ignore[call-overload]
+            connection.execute(f'CREATE TABLE "{name}" ({body}, PRIMARY KEY ({", ".join(key)}))')
         for name, rows in _statements(data):
             columns = tables[name][0]
             kinds = [kind for _, kind in columns.values()]
-            with connection.cursor().copy(f'COPY "{name}" FROM STDIN') as copy:  # type: ignore[call-overload]
+            with connection.cursor().copy(f'COPY "{name}" FROM STDIN') as copy:
                 for row in rows:
                     copy.write_row([_value(value, kind) for value, kind in zip(row, kinds, strict=True)])
                     counts[name] = counts.get(name, 0) + 1

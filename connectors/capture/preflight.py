@@ -115,7 +115,7 @@ def _check_publication(connection: psycopg.Connection[Any], tables: Sequence[Tab
         connection.execute(verb.format(sql.Identifier(publication), listed) + tail)
     except psycopg.errors.InsufficientPrivilege:
         raise CaptureStoppedError(
-            f"The publication {publication} does not have the table {sorted(wanted - published)[0]}, and the source's "
+            f"The publication {publication} does not have the table {min(wanted - published)}, and the source's "
             "user may not change it.",
             hint="Run what `rowtide grants` prints, as the owner of the tables.",
         ) from None

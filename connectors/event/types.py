@@ -17,7 +17,7 @@ class Unavailable(Enum):
 
 
 UNAVAILABLE: Final = Unavailable.UNAVAILABLE
-Value: TypeAlias = str | None | Literal[Unavailable.UNAVAILABLE]
+Value: TypeAlias = str | Literal[Unavailable.UNAVAILABLE] | None
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

@@ -65,7 +65,7 @@ def _convert(type_: str, zone: ZoneInfo, semantic: str, parameters: Mapping[str,
     base, _, size = type_.partition("(")
     base = base.strip()
     if type_.endswith("[]"):
-        return _array(_convert(type_[:-2], zone, "", {}), type_[:-2])
+        return _array(_convert(type_[:-2], zone, "", {}))
     limit = int(size.split(")")[0].split(",")[0]) if size else None
     if base in _RANGES:
         return _integer(_RANGES[base], semantic)
@@ -112,7 +112,7 @@ def _unit(semantic: str, precision: int | None) -> int:
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"a {type(value).__name__} where text is expected")  # noqa: TRY004
+        raise ValueError(f"a {type(value).__name__} where text is expected")
     return value
 
 
@@ -163,7 +163,7 @@ def _integer(bits: int, semantic: str) -> Converter:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int):
-            raise ValueError(f"a {type(value).__name__} where an integer is expected")  # noqa: TRY004
+            raise ValueError(f"a {type(value).__name__} where an integer is expected")
         if not low <= value <= high:
             raise ValueError(f"outside of the {bits + 1} bits of its type")
         return str(value)
@@ -420,14 +420,14 @@ def _interval(value: Any) -> str:
     return text
 
 
-def _array(element: Converter, type_: str) -> Converter:
+def _array(element: Converter) -> Converter:
     def convert(value: Any) -> Value:
         if isinstance(value, str):
             if not (value.startswith("{") and value.endswith("}")):
                 raise ValueError("text that is no array")
             return _plain(value)
         if not isinstance(value, list):
-            raise ValueError(f"a {type(value).__name__} where an array is expected")  # noqa: TRY004
+            raise ValueError(f"a {type(value).__name__} where an array is expected")
         parts = []
         for item in value:
             text = None if item is None else element(item)

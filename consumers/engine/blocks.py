@@ -190,8 +190,7 @@ def _read_from(block: Block, select: exp.Select) -> None:
             nullable_here |= before
             requires |= anchor
         pending.extend((part, requires) for part in conjuncts(join.args.get("on")))
-    for lateral in select.args.get("laterals") or []:
-        inside.append(_add_source(block, lateral))
+    inside.extend(_add_source(block, lateral) for lateral in select.args.get("laterals") or [])
     own = frozenset(inside) - nullable_here
     if select is not block.select:
         first_alias = min(own, default=inside[0])

@@ -126,7 +126,8 @@ def find_scope(path: Path, query: exp.Query, key: Sequence[str]) -> tuple[str, .
                 f"Select it, or name other columns in `-- key:`; selected: {', '.join(block.outputs)}.",
             )
         free = {alias for alias, source in block.sources.items() if source.table in FREE}
-        if all(aliases_of(block.outputs[name]) <= free for name in key):
+        of_key = frozenset[str]().union(*(aliases_of(block.outputs[name]) for name in key))
+        if of_key and of_key <= free:
             if len(list(branches(query))) > 1:
                 raise refuse(path, None, "a branch of UNION ALL has a key of constants", "Give it a model of its own.")
             return ()

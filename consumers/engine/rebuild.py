@@ -30,6 +30,7 @@ def rebuild(
     fresh = name + instance.NEXT
     stop = threading.Event()
     with connect() as control, connect() as writer:
+        control.autocommit = True
         instance.remove(control, fresh)
         instance.create(control, fresh, analysis)
         engine = Engine(writer, analysis, fresh, instance.take_over(control, fresh))

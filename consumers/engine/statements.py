@@ -232,10 +232,12 @@ def refresh_sql(model: Model, entry: Input, pattern: Pattern | None, *, images: 
     mask = f"CASE WHEN n.__in IS NULL OR o.__in IS NULL THEN {ALL}::bigint ELSE {entry.mask_sql('o', 'n')} END"
     ctes = [
         f"__q AS MATERIALIZED ({query.sql('postgres')})",
-        f"__d AS MATERIALIZED (SELECT n.__in AS __new, o.__in AS __old, {mask} AS __mask, {new}, {old} "
-        f"FROM (SELECT true AS __in, {names} FROM __q) AS n "
-        f"FULL JOIN (SELECT true AS __in, {names} FROM {quote(model.name)}{old_where}) AS o ON {match} "
-        f"WHERE n.__in IS NULL OR o.__in IS NULL{' OR ' + differs if differs else ''})",
+        (
+            f"__d AS MATERIALIZED (SELECT n.__in AS __new, o.__in AS __old, {mask} AS __mask, {new}, {old} "
+            f"FROM (SELECT true AS __in, {names} FROM __q) AS n "
+            f"FULL JOIN (SELECT true AS __in, {names} FROM {quote(model.name)}{old_where}) AS o ON {match} "
+            f"WHERE n.__in IS NULL OR o.__in IS NULL{' OR ' + differs if differs else ''})"
+        ),
         f"__w AS (INSERT INTO {quote(model.name)} AS m ({names}) "
         f"SELECT {', '.join(quote('n_' + c) for c in columns)} FROM __d WHERE __new "
         f"ON CONFLICT ({quoted(file.key)}) DO "

@@ -60,7 +60,10 @@ def create_shop(
         fill("category", enumerate(names, start=1))
         fill("film", (_film(rng, faker, n) for n in range(1, films + 1)))
         fill("film_category", ((n, rng.randint(1, len(names))) for n in range(1, films + 1)))
-        fill("inventory", ((n, rng.randint(1, films), rng.randint(1, 2), "available", start) for n in range(1, items + 1)))
+        fill(
+            "inventory",
+            ((n, rng.randint(1, films), rng.randint(1, 2), "available", start) for n in range(1, items + 1)),
+        )
         fill("customer", (_customer(rng, faker, n, start) for n in range(1, customers + 1)))
     _past(connection, rng, start, items, customers, rentals)
 
@@ -106,7 +109,7 @@ def _past(
                 copy.write_row(payment)
     for table in ("rental", "payment"):
         connection.execute(
-            f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), (SELECT max({table}_id) FROM {table}))"  # type: ignore[call-overload]
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), (SELECT max({table}_id) FROM {table}))"
         )
 
 
@@ -145,7 +148,7 @@ class Traffic:
         return name
 
     def _one(self, query: str, *values: Any) -> Any:
-        return self._connection.execute(query, values).fetchone()  # type: ignore[call-overload]
+        return self._connection.execute(query, values).fetchone()
 
     def _rent(self, now: datetime) -> bool:
         item = self._one(
@@ -234,7 +237,7 @@ class Traffic:
         for table in ("rental", "payment"):
             self._connection.execute(
                 f"UPDATE {table} SET customer_id = %s WHERE customer_id = %s",
-                [stays, gone],  # type: ignore[call-overload]
+                [stays, gone],
             )
         self._connection.execute("UPDATE customer SET active = false WHERE customer_id = %s", [gone])
         return True

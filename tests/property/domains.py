@@ -194,7 +194,8 @@ class History:
         if live and rng.random() < 0.5:  # an update of some columns of a row that is there
             key = rng.choice(sorted(live))
             row = tuple(
-                new if rng.random() < 0.4 and n >= width else old for n, (old, new) in enumerate(zip(live[key], row))
+                new if rng.random() < 0.4 and n >= width else old
+                for n, (old, new) in enumerate(zip(live[key], row, strict=False))
             )
         elif live and rng.random() < 0.1:  # a key that moves
             old = rng.choice(sorted(live))

@@ -88,7 +88,7 @@ def test_history_is_the_same_however_batches_are_cut(
     domain: Synthetic, analysis: Analysis, connections: list[psycopg.Connection[Any]], seed: int
 ) -> None:
     """One unit at a time, random cuts, and everything at once leave the same models, histories and kept rows."""
-    writer, other, reader = connections
+    _writer, other, reader = connections
     rng = random.Random(f"{domain.name}{seed}")
     history = History(domain, rng)
     units = [history.unit() for _ in range(250)]
