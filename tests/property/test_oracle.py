@@ -120,17 +120,20 @@ def test_verify_finds_what_was_tampered_with(
     instance(writer, analysis, domain, domain.name)
     engine = Engine(writer, analysis, domain.name, 1)
     history = History(domain, random.Random(seed))
-    engine.apply([history.unit() for _ in range(120)])
 
     def count(model: Any, what: str) -> int:
         return tamper.execute(f'SELECT {what} FROM "{domain.name}"."{model.name}"').fetchone()[0]
 
-    model = max(analysis.models, key=lambda m: count(m, "count(*)"))
-    others = [name for name in model.outputs if name not in model.file.key]
-    column = max(others, key=lambda name: count(model, f'count("{name}")'))
+    filled = 0
+    while filled < 3:  # a truncation may have emptied the tables just now
+        engine.apply([history.unit() for _ in range(60)])
+        model = max(analysis.models, key=lambda m: count(m, "count(*)") if len(m.outputs) > len(m.file.key) else 0)
+        others = [name for name in model.outputs if name not in model.file.key]
+        column = max(others, key=lambda name: count(model, f'count("{name}")'))
+        filled = count(model, f'count("{column}")')
+        tamper.commit()
     table = f'"{domain.name}"."{model.name}"'
-    rows, filled = count(model, "count(*)"), count(model, f'count("{column}")')
-    assert min(rows, filled) > 2
+    rows = count(model, "count(*)")
     tamper.execute(f"DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})")
     changed = tamper.execute(f'UPDATE {table} SET "{column}" = NULL WHERE "{column}" IS NOT NULL').rowcount
     tamper.commit()
