@@ -5,9 +5,7 @@ Decoding of the next records runs in a thread of its own while the database work
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +17,7 @@ import structlog
 from connectors.event import Decoder, Event, EventRefusedError
 from connectors.log import Log, Record, TopicPartition
 from consumers.engine.engine import Applied, Engine
+from consumers.engine.failpoints import failpoint
 from consumers.engine.units import Assembler, Parked, Unit
 
 log = structlog.get_logger()
@@ -45,21 +44,6 @@ class Totals:
     parked: int = 0
     ignored: int = 0
     keys: dict[str, int] = field(default_factory=dict)
-
-
-def failpoint(name: str) -> None:
-    """A named place where the fault tests kill the process: ROWTIDE_FAILPOINT=name:count dies at the count-th pass."""
-    wanted = os.environ.get("ROWTIDE_FAILPOINT")
-    if not wanted:
-        return
-    point, _, count = wanted.partition(":")
-    if point == name:
-        _passes[name] = _passes.get(name, 0) + 1
-        if _passes[name] >= int(count or 1):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-_passes: dict[str, int] = {}
 
 
 class Reader:
@@ -197,7 +181,7 @@ class Worker:
     def _apply(self, units: Sequence[Unit]) -> None:
         if not units:
             return
-        failpoint("before_apply")
+        failpoint("batch_read")
         began = time.perf_counter()
         applied = self._engine.apply(units)
         failpoint("after_commit")
@@ -209,7 +193,7 @@ class Worker:
         if not begun:
             self._engine.begin_pieces(unit.ts_ms)
         self._engine.add_piece(unit)
-        failpoint("in_pieces")
+        failpoint("piece_written")
         self.totals.events += unit.events
         if unit.complete:
             self._engine.end_pieces(unit)

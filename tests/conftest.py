@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -69,3 +71,9 @@ def batches(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     return request.config.getoption("--kills")
+
+
+@pytest.fixture
+def seed() -> int:
+    """A new seed at each run, told where a test fails; ROWTIDE_SEED repeats one."""
+    return int(os.environ.get("ROWTIDE_SEED") or random.SystemRandom().randrange(10**6))

@@ -25,6 +25,7 @@ from connectors.event import Change, Truncate
 from connectors.log import TopicPartition
 from consumers.engine import moments, schema, waves
 from consumers.engine.analysis import Analysis
+from consumers.engine.failpoints import failpoint
 from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
 from consumers.engine.refresh import Causes, Refresher
 from consumers.engine.statements import build_inputs, next_due_sql
@@ -271,9 +272,11 @@ class Engine:
             if not self._steps and moment is not None and self._due is not None and self._due <= moment:
                 self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
             self._write(units, times)
+            failpoint("models_refreshed")
             self._check_cut(times)
             self._set_clock(last)
             self._finish(units)
+            failpoint("before_commit")
 
     def _check_cut(self, times: Sequence[int | None]) -> None:
         """See whether a row changes by itself among these units, even one that a later unit changes again."""
@@ -292,6 +295,7 @@ class Engine:
             changes = self._write_waves(units, times)
         for name, images in self._mirror.apply(cursor, changes):
             self._refresher.route(cursor, name, images)
+        failpoint("mirror_written")
         single = next((unit for unit in units if unit.changes), units[0])
         moment = times[0] if len(units) > 1 else times[-1]
         self._refresher.refresh(cursor, Causes(_text(moment), single.cause))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,9 +138,3 @@ def test_verify_finds_what_was_tampered_with(
     tamper.commit()
     check = next(c for c in verify(reader, analysis, domain.name) if c.name == model.name)
     assert (check.rows, check.missing, check.unexpected, check.different) == (rows - 1, 1, 0, changed)
-
-
-@pytest.fixture
-def seed() -> int:
-    """A new seed at each run, printed on failure; ROWTIDE_SEED repeats one."""
-    return int(os.environ.get("ROWTIDE_SEED") or random.SystemRandom().randrange(10**6))
