@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from consumers.domain import PARAMETERS_KEY, Domain
-from consumers.engine.blocks import branches, is_plain, read_block
+from consumers.engine.blocks import Condition, branches, is_plain, read_block
 from consumers.engine.lineage import CHANGED, FREE, KeyPath, find_scope, key_paths, read_columns
 from consumers.engine.modelfile import ModelFile, refuse
 from consumers.engine.qualify import qualified
+from consumers.engine.unique import one_row_each
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Model:
         paths: how changed rows of each input lead to scope values.
         level: 0 for models over the mirror alone, else one more than the highest model read.
         never_null: the key columns that cannot be NULL.
+        one_row_each: whether the query certainly gives one row for each key; else its rows are counted.
     """
 
     file: ModelFile
@@ -40,6 +42,7 @@ class Model:
     paths: tuple[KeyPath, ...]
     level: int
     never_null: frozenset[str]
+    one_row_each: bool
 
     @property
     def name(self) -> str:
@@ -82,14 +85,16 @@ def analyse(domain: Domain) -> Analysis:
     schema["params"] = schema["params"] or {PARAMETERS_KEY: "text"}
     schema["clock"] = {"now": "text"}
     levels: dict[str, int] = {}
+    keys = {name: frozenset(table.key) for name, table in domain.mirror_tables.items()}
     solid = {
         name: frozenset(c.name for c in table.columns if not (c.nullable or c.optional))
         for name, table in domain.mirror_tables.items()
     }
     models: list[Model] = []
     for file in _ordered(domain):
-        model = _analyse_model(file, schema, levels, solid)
+        model = _analyse_model(file, schema, levels, solid, keys)
         solid[model.name] = model.never_null
+        keys[model.name] = frozenset(file.key)
         models.append(model)
         levels[model.name] = model.level
         schema[model.name] = dict.fromkeys(model.outputs, "text")
@@ -132,6 +137,7 @@ def _analyse_model(
     schema: Mapping[str, Mapping[str, str]],
     levels: Mapping[str, int],
     solid: Mapping[str, frozenset[str]],
+    keys: Mapping[str, frozenset[str]],
 ) -> Model:
     query = qualified(file.path, file.query, schema)
     outputs = tuple(item.alias_or_name for item in next(branches(query)).expressions)
@@ -152,6 +158,7 @@ def _analyse_model(
         paths=tuple(dict.fromkeys(paths)),
         level=max((levels[name] + 1 for name in reads if name in levels), default=0),
         never_null=frozenset(name for name in file.key if _never_null(query, name, solid)),
+        one_row_each=one_row_each(query, file.key, keys),
     )
 
 
@@ -163,7 +170,8 @@ def _never_null(query: exp.Query, name: str, solid: Mapping[str, frozenset[str]]
         if not isinstance(item, exp.Column):
             return False
         needed = any(
-            condition.strict and not condition.requires and item in condition.node.find_all(exp.Column)
+            not condition.requires
+            and ((condition.strict and item in condition.node.find_all(exp.Column)) or _says_not_null(condition, item))
             for condition in block.conditions
         )
         source = block.sources[item.table]
@@ -174,6 +182,12 @@ def _never_null(query: exp.Query, name: str, solid: Mapping[str, frozenset[str]]
         if not (needed or declared):
             return False
     return True
+
+
+def _says_not_null(condition: Condition, item: exp.Column) -> bool:
+    """Whether a condition is `item IS NOT NULL`."""
+    inner = condition.node.this.unnest() if isinstance(condition.node, exp.Not) else None
+    return isinstance(inner, exp.Is) and inner.this.unnest() == item and isinstance(inner.expression, exp.Null)
 
 
 def _check_header(file: ModelFile, outputs: Sequence[str], reads: Mapping[str, object]) -> None:

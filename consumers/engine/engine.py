@@ -25,6 +25,7 @@ from connectors.event import Change, Truncate
 from connectors.log import TopicPartition
 from consumers.engine import moments, schema, waves
 from consumers.engine.analysis import Analysis
+from consumers.engine.differences import find_plans
 from consumers.engine.failpoints import failpoint
 from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
 from consumers.engine.refresh import Causes, Refresher
@@ -95,7 +96,8 @@ class Engine:
         for model in analysis.models:
             relations[model.name] = schema.describe(connection, names, model.name, model.file.key)
         connection.commit()
-        inputs = build_inputs(analysis, relations)
+        plans, _ = find_plans(analysis, relations)
+        inputs = build_inputs(analysis, relations, plans)
         self._tables = tables
         self._exact = exact_models(analysis)
         self._cone = cone(analysis, self._exact)
@@ -103,7 +105,7 @@ class Engine:
         self._steps = steps_count(analysis)
         self._clocked = [n for n, model in enumerate(analysis.models) if model.clocked]
         self._mirror = Mirror(tables, inputs)
-        self._refresher = Refresher(analysis, inputs, relations, self._exact)
+        self._refresher = Refresher(analysis, inputs, relations, self._exact, plans)
         self._cursor: Cursor = psycopg.RawCursor(connection)
         self._positions: dict[TopicPartition, int] = {}
         self._clock: int | None = None

@@ -57,7 +57,7 @@ def stable_outputs(block: Block) -> set[str]:
     group = block.select.args.get("group")
     if group is not None:
         shared.append({name for name, item in block.outputs.items() if item in group.expressions})
-    elif any(_is_aggregate(item) for item in [*block.outputs.values(), *_having(block)]):
+    elif any(is_aggregate(item) for item in [*block.outputs.values(), *_having(block)]):
         shared.append(set())
     distinct = block.select.args.get("distinct")
     if distinct is not None and distinct.args.get("on") is not None:
@@ -83,7 +83,7 @@ def _windows(select: exp.Select) -> Iterator[exp.Window]:
                 yield window
 
 
-def _is_aggregate(node: exp.Expr) -> bool:
+def is_aggregate(node: exp.Expr) -> bool:
     """Whether an expression aggregates over its own SELECT's rows (a window function does not)."""
     select = node.find_ancestor(exp.Select)
     for aggregate in node.find_all(exp.AggFunc):
@@ -152,7 +152,7 @@ def _no_scope(block: Block, key: Sequence[str]) -> tuple[str, str]:
             "a window is not partitioned by a column of the key",
             f"Partition every window by columns of the key ({', '.join(key)}), or add its partition column to the key.",
         )
-    if block.select.args.get("group") is None and any(_is_aggregate(item) for item in block.outputs.values()):
+    if block.select.args.get("group") is None and any(is_aggregate(item) for item in block.outputs.values()):
         return (
             "an aggregate over the whole table has no key",
             "Add GROUP BY, for example by day or by block of ids.",

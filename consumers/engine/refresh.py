@@ -8,12 +8,13 @@ from typing import Any
 import psycopg
 
 from connectors.errors import RowtideError
-from consumers.engine.analysis import Analysis
+from consumers.engine.analysis import Analysis, Model
+from consumers.engine.differences import Plan, difference_sql
 from consumers.engine.mirror import Cursor, Image
 from consumers.engine.schema import Relation
 from consumers.engine.scoped import Pattern
 from consumers.engine.sqltext import array_literal, parameter_type
-from consumers.engine.statements import Input, Refresh, Route, due_sql, refresh_sql
+from consumers.engine.statements import Carried, Input, Refresh, Route, due_sql, image_texts, refresh_sql
 
 Key = tuple[str | None, ...]
 MOST_KEYS = 50_000  # held in memory for one model; beyond it the model is refreshed early or whole
@@ -62,6 +63,7 @@ class Refresher:
         inputs: Mapping[str, Input],
         relations: Mapping[str, Relation],
         exact: Collection[int],
+        plans: Mapping[str, Plan],
     ) -> None:
         self._analysis = analysis
         self._inputs = inputs
@@ -70,7 +72,11 @@ class Refresher:
         self._types = [[relations[m.name].base[s] for s in m.scope] for m in analysis.models]
         self._solid = [[n for n, s in enumerate(m.scope) if s in m.never_null] for m in analysis.models]
         self._keys: list[set[Key]] = [set() for _ in analysis.models]
+        self._plans = plans
+        self._differences = {n: Differences() for n, m in enumerate(analysis.models) if m.name in plans}
         self._whole: set[int] = set()
+        self._few: bool | None = None
+        self._difference_sql: dict[int, str] = {}
         self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
         self.refreshed: dict[str, int] = {}
 
@@ -78,6 +84,8 @@ class Refresher:
         """Drop what is pending: the transaction was rolled back or committed."""
         for keys in self._keys:
             keys.clear()
+        for pending in self._differences.values():
+            pending.clear()
         self._whole.clear()
         self.refreshed = {}
 
@@ -90,12 +98,19 @@ class Refresher:
         entry = self._inputs[name]
         if images is None:
             self._whole |= {route.model for route in entry.routes} | {model for model, _ in entry.whole}
+            self._whole |= {carried.model for carried in entry.differences}
             return
         if not images:
             return
         for model, mask in entry.whole:
             if model not in self._whole and any(image.mask & mask for image in images):
                 self._whole.add(model)
+        for carried in entry.differences:
+            if carried.model not in self._whole:
+                pending = self._differences[carried.model]
+                pending.add(carried, images)
+                if len(pending) > MOST_KEYS:
+                    self._refresh(cursor, carried.model, Causes("-infinity", ""))
         for route in entry.routes:
             if route.model not in self._whole:
                 self._add(cursor, route, images)
@@ -173,8 +188,13 @@ class Refresher:
             if number in self._whole:
                 self._whole.discard(number)
                 self._keys[number].clear()
+                if number in self._differences:
+                    self._differences[number].clear()
                 self._run(cursor, number, None, [], causes)
-            elif self._keys[number]:
+                return
+            if self._differences.get(number):
+                self._keys[number].update(self._run_differences(cursor, number))
+            if self._keys[number]:
                 pending, self._keys[number] = self._keys[number], set()
                 self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(pending)
                 for pattern, keys in _by_pattern(pending):
@@ -182,12 +202,8 @@ class Refresher:
                         continue  # no row has NULL there
                     for start in range(0, len(keys), KEYS_AT_ONCE):
                         self._run(cursor, number, pattern, keys[start : start + KEYS_AT_ONCE], causes)
-        except psycopg.errors.CardinalityViolation as error:
-            raise ModelFailedError(
-                f"The model {model.name} gives more than one row for a key ({', '.join(model.file.key)}): "
-                f"{error.diag.message_primary}.",
-                hint=f"Correct {model.file.path}: group by the key, or name all the columns that identify a row.",
-            ) from error
+        except psycopg.errors.UniqueViolation as error:
+            raise _several(model) from error
         except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError) as error:
             raise ModelFailedError(
                 f"The model {model.name} failed: {error.diag.message_primary}.",
@@ -198,7 +214,8 @@ class Refresher:
         model = self._analysis.models[number]
         entry = self._inputs[model.name]
         # Rows of a model refreshed whole may be too many to carry; its readers are refreshed whole as well.
-        images = bool(entry.routes or entry.whole) and (pattern is not None or not model.scope)
+        read = bool(entry.routes or entry.whole or entry.differences)
+        images = read and (pattern is not None or not model.scope)
         statement = self._statements.get((number, pattern, images))
         if statement is None:
             statement = self._statements[number, pattern, images] = refresh_sql(model, entry, pattern, images=images)
@@ -215,22 +232,88 @@ class Refresher:
                 parameters += [at[0], cause[0]]
             else:
                 parameters += [causes.at, causes.cause]
-        # A plan for few keys is made once and looks rows up one by one; many keys are worth a plan of their own.
-        if pattern is None or len(keys) > SMALL:
-            cursor.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-            rows = cursor.execute(statement.sql, parameters, prepare=True).fetchall()
-            cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        else:
-            rows = cursor.execute(statement.sql, parameters, prepare=True).fetchall()
+        rows = self._execute(cursor, statement.sql, parameters, few=pattern is not None and len(keys) <= SMALL)
+        if statement.counted and any(row[-1] for row in rows):
+            raise _several(model)
         if images:
             width = len(entry.images)
             changed = [
-                Image(row[0], row[3 : 3 + width] if row[1] else None, row[3 + width :] if row[2] else None)
+                Image(
+                    row[0], row[3 : 3 + width] if row[1] else None, row[3 + width : 3 + 2 * width] if row[2] else None
+                )
                 for row in rows
             ]
             self.route(cursor, model.name, changed)
-        elif rows and rows[0][0] and (entry.routes or entry.whole):
+        elif read and rows and (statement.counted or rows[0][0]):
             self.route(cursor, model.name, None)
+
+    def _execute(self, cursor: Cursor, sql: str, parameters: Sequence[Any], *, few: bool) -> list[tuple[Any, ...]]:
+        """A plan for few keys is made once and looks rows up one by one; many keys are worth a plan of their own."""
+        if self._few is not few:
+            self._few = few
+            cursor.execute(f"SET plan_cache_mode = force_{'generic' if few else 'custom'}_plan")
+        return cursor.execute(sql, parameters, prepare=True).fetchall()
+
+    def _run_differences(self, cursor: Cursor, number: int) -> list[Key]:
+        """Bring the pending differences into a model. Returns the keys that they leave open."""
+        model = self._analysis.models[number]
+        plan, entry, pending = self._plans[model.name], self._inputs[model.name], self._differences[number]
+        sql = self._difference_sql.get(number)
+        if sql is None:
+            source, mask = self._relations[plan.table], entry.mask_sql("o", "n", prefixed=True)
+            sql = difference_sql(model, plan, source, entry.relation, mask, image_texts(entry.images))
+            self._difference_sql[number] = sql
+        types = [parameter_type(self._relations[plan.table].columns[name]) for name in plan.columns]
+        parameters = pending.take(types)
+        rows = self._execute(cursor, sql, parameters, few=len(parameters[0]) <= 3 * SMALL)
+        self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(rows)
+        images_at = 4 + len(model.scope)
+        old, new = slice(images_at, images_at + len(entry.images)), slice(images_at + len(entry.images), None)
+        changed = [
+            Image(row[1], row[old] if row[2] else None, row[new] if row[3] else None) for row in rows if not row[0]
+        ]
+        self.route(cursor, model.name, changed)
+        return [row[4:images_at] for row in rows if row[0]]
+
+
+class Differences:
+    """The images whose differences a model has not taken in yet."""
+
+    def __init__(self) -> None:
+        self._signs: list[str] = []
+        self._rows: list[tuple[str | None, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._signs.clear()
+        self._rows.clear()
+
+    def add(self, carried: Carried, images: Sequence[Image]) -> None:
+        """Take what concerns the model: a changed row goes as it was and comes as it is."""
+        mask, places = carried.mask, carried.places
+        concerned = [image for image in images if image.mask & mask]
+        gone = [tuple([old[p] for p in places]) for _, old, _ in concerned if old is not None]
+        come = [tuple([new[p] for p in places]) for _, _, new in concerned if new is not None]
+        self._signs += ["-1"] * len(gone) + ["1"] * len(come)
+        self._rows += gone + come
+
+    def take(self, types: Sequence[str]) -> list[str]:
+        """The parameters of the statement; nothing is pending afterwards."""
+        columns = zip(*self._rows, strict=True)
+        parameters = [array_literal(self._signs, "smallint")]
+        parameters += [array_literal(column, type_) for column, type_ in zip(columns, types, strict=True)]
+        self.clear()
+        return parameters
+
+
+def _several(model: Model) -> ModelFailedError:
+    return ModelFailedError(
+        f"The model {model.name} gives more than one row for a key ({', '.join(model.file.key)}).",
+        hint=f"Correct {model.file.path}: group by the key, or name all the columns that identify a row.",
+    )
 
 
 def _by_pattern(keys: Iterable[Key]) -> list[tuple[Pattern, list[Key]]]:

@@ -5,13 +5,14 @@ Nothing is executed here. Parameters are numbered ($1…); arrays go as text lit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlglot import exp
 
 from connectors.table import Table
 from consumers.engine.analysis import Analysis, Model
+from consumers.engine.differences import Plan
 from consumers.engine.lineage import CHANGED, KeyPath
 from consumers.engine.schema import Relation
 from consumers.engine.scoped import Pattern, restriction, scoped_query
@@ -40,6 +41,15 @@ class Route:
     types: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Carried:
+    """A model kept by the differences of a relation: its position, its columns' bits, and their places in the images."""
+
+    model: int
+    mask: int
+    places: tuple[int, ...]
+
+
 @dataclass
 class Input:
     """A relation that models read: what of its rows is passed on (images) and compared (mask)."""
@@ -49,15 +59,24 @@ class Input:
     bits: dict[str, int] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
     whole: list[tuple[int, int]] = field(default_factory=list)  # (model, mask): refreshed whole on a change
+    differences: list[Carried] = field(default_factory=list)
 
-    def mask_sql(self, old: str, new: str) -> str:
-        """An expression: the bits of the columns that differ between two row aliases."""
+    def mask_of(self, columns: Iterable[str]) -> int:
+        """The bits of the given columns."""
+        mask = 0
+        for column in columns:
+            mask |= 1 << self.bits[column]
+        return mask
+
+    def mask_sql(self, old: str, new: str, *, prefixed: bool = False) -> str:
+        """An expression: the bits of the columns that differ between two row aliases, or prefixes of columns."""
         groups: dict[int, list[str]] = {}
         for column, bit in self.bits.items():
-            type_ = self.relation.columns[column]
             left, right = (
-                comparable(f"{old}.{quote(column)}", type_),
-                comparable(f"{new}.{quote(column)}", type_),
+                comparable(
+                    quote(f"{side}_{column}") if prefixed else f"{side}.{quote(column)}", self.relation.columns[column]
+                )
+                for side in (old, new)
             )
             groups.setdefault(bit, []).append(f"{left} IS DISTINCT FROM {right}")
         terms = [f"CASE WHEN {' OR '.join(tests)} THEN {1 << bit}::bigint ELSE 0 END" for bit, tests in groups.items()]
@@ -68,14 +87,24 @@ class Input:
         return "".join(f", {alias}.{quote(column)}::text" for column in self.images)
 
 
-def build_inputs(analysis: Analysis, relations: Mapping[str, Relation]) -> dict[str, Input]:
-    """For each relation that a model reads: what it passes on and to which models."""
+def build_inputs(
+    analysis: Analysis, relations: Mapping[str, Relation], plans: Mapping[str, Plan] | None = None
+) -> dict[str, Input]:
+    """For each relation that a model reads: what it passes on and to which models.
+
+    The models with a plan take their table's changed rows themselves; the others take the keys these lead to.
+    """
+    plans = plans or {}
     inputs = {name: Input(relation) for name, relation in relations.items()}
     read: dict[str, set[str]] = {name: set() for name in relations}
     carried: dict[str, set[str]] = {name: set() for name in relations}
     for model in analysis.models:
         for name, columns in model.reads.items():
             read.setdefault(name, set()).update(columns)
+        plan = plans.get(model.name)
+        if plan is not None:
+            carried[plan.table].update(plan.columns)
+            continue
         for path in model.paths:
             carried[path.table].update(path.columns)
     for name, entry in inputs.items():
@@ -87,20 +116,21 @@ def build_inputs(analysis: Analysis, relations: Mapping[str, Relation]) -> dict[
         for name, columns in model.reads.items():
             if name == "clock":
                 continue
-            mask = 0
-            for column in columns:
-                mask |= 1 << inputs[name].bits[column]
             if not model.scope or name == "params":
-                inputs[name].whole.append((position, mask))
+                inputs[name].whole.append((position, inputs[name].mask_of(columns)))
+        plan = plans.get(model.name)
+        if plan is not None:
+            entry = inputs[plan.table]
+            places = tuple(entry.images.index(column) for column in plan.columns)
+            entry.differences.append(Carried(position, entry.mask_of(plan.columns), places))
+            continue
         for path in model.paths:
             inputs[path.table].routes.append(_route(position, path, model, inputs[path.table], types))
     return inputs
 
 
 def _route(position: int, path: KeyPath, model: Model, entry: Input, types: tuple[str, ...]) -> Route:
-    mask = 0
-    for column in model.reads.get(path.table, ()):
-        mask |= 1 << entry.bits[column]
+    mask = entry.mask_of(model.reads.get(path.table, ()))
     base = entry.relation.base
     if path.direct is not None and all(
         _same_text(base[column], type_) for column, type_ in zip(path.direct, types, strict=True)
@@ -200,15 +230,21 @@ class Refresh:
 
     Its parameters: the arrays of the scope columns that are not NULL by the pattern; then, with a history, `at`
     and `cause` (arrays beside the keys where `per_key`, else single values). It returns for each changed row the
-    mask, whether it was there, whether it is there, its old and its new images.
+    mask, whether it was there, whether it is there, its old and its new images; where `counted`, then whether the
+    query gave several rows for its key.
     """
 
     sql: str
     per_key: bool
+    counted: bool
 
 
 def refresh_sql(model: Model, entry: Input, pattern: Pattern | None, *, images: bool = True) -> Refresh:
-    """The refresh for keys of a pattern; None: for the whole model. Without `images` it returns how many changed."""
+    """The refresh for keys of a pattern; None: for the whole model. Without `images` it returns no images.
+
+    Rows that are there are found once, and written by their place (ctid): the statement sees one snapshot, and no
+    one else writes.
+    """
     file, relation = model.file, entry.relation
     types = [relation.base[name] for name in model.scope]
     if pattern is None:
@@ -220,35 +256,36 @@ def refresh_sql(model: Model, entry: Input, pattern: Pattern | None, *, images: 
         solid = [(n, t) for n, t, null in zip(model.scope, types, pattern, strict=True) if not null]
     per_key = pattern is not None and bool(solid)
     columns, others = model.outputs, [name for name in model.outputs if name not in file.key]
-    names = quoted(columns)
+    names, carried = quoted(columns), entry.images if images else ()
     match = " AND ".join(_same_key(f"n.{quote(k)}", f"o.{quote(k)}", k in relation.nullable_key) for k in file.key)
     differs = " OR ".join(
         f"{comparable(f'n.{quote(c)}', relation.columns[c])} IS DISTINCT FROM "
         f"{comparable(f'o.{quote(c)}', relation.columns[c])}"
         for c in others
     )
+    kept = set(columns) if file.keep else {*carried, *file.key, *([file.history.column] if file.history else [])}
     new = ", ".join(f"n.{quote(c)} AS {quote('n_' + c)}" for c in columns)
-    old = ", ".join(f"o.{quote(c)} AS {quote('o_' + c)}" for c in columns)
+    old = ", ".join(f"o.{quote(c)} AS {quote('o_' + c)}" for c in columns if c in kept)
     mask = f"CASE WHEN n.__in IS NULL OR o.__in IS NULL THEN {ALL}::bigint ELSE {entry.mask_sql('o', 'n')} END"
+    counted = not model.one_row_each
+    count = f", count(*) OVER (PARTITION BY {quoted(file.key)}) > 1 AS __several" if counted else ""
+    query_sql = query.sql("postgres")
     ctes = [
-        f"__q AS MATERIALIZED ({query.sql('postgres')})",
         (
-            f"__d AS MATERIALIZED (SELECT n.__in AS __new, o.__in AS __old, {mask} AS __mask, {new}, {old} "
-            f"FROM (SELECT true AS __in, {names} FROM __q) AS n "
-            f"FULL JOIN (SELECT true AS __in, {names} FROM {quote(model.name)}{old_where}) AS o ON {match} "
-            f"WHERE n.__in IS NULL OR o.__in IS NULL{' OR ' + differs if differs else ''})"
+            f"__d AS MATERIALIZED (SELECT n.__in AS __new, o.__in AS __old, o.__ctid, {mask} AS __mask, {new}, {old}"
+            f"{', n.__several' if counted else ''} "
+            f"FROM (SELECT true AS __in, {names}{count} FROM ({query_sql}) AS __q) AS n "
+            f"FULL JOIN (SELECT true AS __in, ctid AS __ctid, {names} FROM {quote(model.name)}{old_where}) AS o "
+            f"ON {match} WHERE n.__in IS NULL OR o.__in IS NULL{' OR ' + differs if differs else ''})"
         ),
-        f"__w AS (INSERT INTO {quote(model.name)} AS m ({names}) "
-        f"SELECT {', '.join(quote('n_' + c) for c in columns)} FROM __d WHERE __new "
-        f"ON CONFLICT ({quoted(file.key)}) DO "
-        + ("UPDATE SET " + ", ".join(f"{quote(c)} = EXCLUDED.{quote(c)}" for c in others) if others else "NOTHING")
-        + ")",
-        f"__x AS (DELETE FROM {quote(model.name)} AS m USING __d WHERE __d.__new IS NULL AND "
-        + " AND ".join(
-            _found_key(f"m.{quote(k)}", f"__d.{quote('o_' + k)}", k in relation.nullable_key) for k in file.key
-        )
-        + ")",
+        f"__i AS (INSERT INTO {quote(model.name)} ({names}) SELECT {quoted('n_' + c for c in columns)} FROM __d WHERE __old IS NULL)",
+        f"__x AS (DELETE FROM {quote(model.name)} AS m USING __d WHERE m.ctid = __d.__ctid AND __d.__new IS NULL)",
     ]
+    if others:
+        assign = ", ".join(f"{quote(c)} = __d.{quote('n_' + c)}" for c in others)
+        ctes.append(
+            f"__w AS (UPDATE {quote(model.name)} AS m SET {assign} FROM __d WHERE m.ctid = __d.__ctid AND __d.__new)"
+        )
     if file.keep:
         ctes.append(
             f"__k AS (INSERT INTO {quote(file.keep)} ({names}) SELECT {', '.join(quote('o_' + c) for c in columns)} "
@@ -256,9 +293,14 @@ def refresh_sql(model: Model, entry: Input, pattern: Pattern | None, *, images: 
         )
     if file.history:
         ctes.append(_history_cte(model, relation, solid if per_key else []))
-    tail = f"{_texts('o_', entry.images)}{_texts('n_', entry.images)}"
-    result = f"SELECT __mask, __old, __new{tail} FROM __d" if images else "SELECT count(*) FROM __d"
-    return Refresh(f"WITH {', '.join(ctes)} {result}", per_key)
+    tail = image_texts(carried) + (", __several" if counted else "")
+    result = "SELECT __mask, __old, __new" if images or counted else "SELECT count(*)"
+    return Refresh(f"WITH {', '.join(ctes)} {result}{tail} FROM __d", per_key, counted)
+
+
+def image_texts(columns: Sequence[str]) -> str:
+    """The old and the new images of a statement's changed rows, each behind a comma."""
+    return _texts("o_", columns) + _texts("n_", columns)
 
 
 def _texts(prefix: str, columns: Sequence[str]) -> str:
