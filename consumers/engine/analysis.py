@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from consumers.domain import PARAMETERS_KEY, Domain
-from consumers.engine.blocks import Condition, branches, is_plain, read_block
+from consumers.engine.blocks import Block, Condition, branches, is_plain, read_block
 from consumers.engine.lineage import CHANGED, FREE, KeyPath, find_scope, key_paths, read_columns
 from consumers.engine.modelfile import ModelFile, refuse
 from consumers.engine.qualify import qualified
@@ -30,7 +30,7 @@ class Model:
         scope: the key columns a refresh is restricted by; empty: the model has one row and is refreshed whole.
         paths: how changed rows of each input lead to scope values.
         level: 0 for models over the mirror alone, else one more than the highest model read.
-        never_null: the key columns that cannot be NULL.
+        never_null: the outputs that cannot be NULL.
         one_row_each: whether the query certainly gives one row for each key; else its rows are counted.
     """
 
@@ -157,31 +157,43 @@ def _analyse_model(
         scope=scope,
         paths=tuple(dict.fromkeys(paths)),
         level=max((levels[name] + 1 for name in reads if name in levels), default=0),
-        never_null=frozenset(name for name in file.key if _never_null(query, name, solid)),
+        never_null=frozenset(name for name in outputs if _never_null(query, name, solid)),
         one_row_each=one_row_each(query, file.key, keys),
     )
 
 
 def _never_null(query: exp.Query, name: str, solid: Mapping[str, frozenset[str]]) -> bool:
-    """Whether an output certainly has a value: a column declared NOT NULL, or one that a condition needs."""
-    for select in branches(query):
-        block = read_block(select)
-        item = block.outputs[name]
-        if not isinstance(item, exp.Column):
-            return False
-        needed = any(
-            not condition.requires
-            and ((condition.strict and item in condition.node.find_all(exp.Column)) or _says_not_null(condition, item))
-            for condition in block.conditions
-        )
-        source = block.sources[item.table]
-        declared = item.table not in block.nullable and (
-            item.name in solid.get(source.table or "", ())
-            or (source.query is not None and _never_null(source.query, item.name, solid))
-        )
-        if not (needed or declared):
-            return False
-    return True
+    """Whether an output certainly has a value in every row."""
+    blocks = [read_block(select) for select in branches(query)]
+    return all(_has_value(block, block.outputs[name], solid) for block in blocks)
+
+
+def _has_value(block: Block, item: exp.Expr, solid: Mapping[str, frozenset[str]]) -> bool:
+    """Whether an expression has a value: a column declared NOT NULL or needed by a condition, or made of such."""
+    if isinstance(item, exp.Literal | exp.Boolean | exp.Count):
+        return True
+    if isinstance(item, exp.Coalesce):
+        return any(_has_value(block, part, solid) for part in [item.this, *item.expressions])
+    if isinstance(item, exp.Paren):
+        return _has_value(block, item.this, solid)
+    if isinstance(item, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod):
+        return _has_value(block, item.left, solid) and _has_value(block, item.right, solid)
+    if isinstance(item, exp.Case):
+        results = [part.args["true"] for part in item.args["ifs"]] + [item.args.get("default") or exp.Null()]
+        return all(_has_value(block, part, solid) for part in results)
+    if not isinstance(item, exp.Column):
+        return False
+    needed = any(
+        not condition.requires
+        and ((condition.strict and item in condition.node.find_all(exp.Column)) or _says_not_null(condition, item))
+        for condition in block.conditions
+    )
+    source = block.sources[item.table]
+    declared = item.table not in block.nullable and (
+        item.name in solid.get(source.table or "", ())
+        or (source.query is not None and _never_null(source.query, item.name, solid))
+    )
+    return needed or declared
 
 
 def _says_not_null(condition: Condition, item: exp.Column) -> bool:

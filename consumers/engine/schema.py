@@ -116,7 +116,7 @@ def _create_model(
             error.diag.message_hint or "Correct the query; `rowtide explain` shows how it was understood.",
         ) from None
     file = model.file
-    for name in sorted(model.never_null):
+    for name in sorted(model.never_null & set(file.key)):
         connection.execute(f"ALTER TABLE {where} ALTER COLUMN {quote(name)} SET NOT NULL")
     relation = describe(connection, schema, model.name, file.key)
     # A key may turn out NULL (outer joins, nullable columns): such rows are kept, not dropped.

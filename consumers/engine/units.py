@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from connectors.event import Boundary, Change, Event, Heartbeat, Ignored, Truncate
+from connectors.event import Boundary, Change, Event, ForeignKeys, Heartbeat, Ignored, Truncate
 from connectors.log import Record, TopicPartition
 
 
@@ -39,6 +39,7 @@ class Unit:
         positions: the next offset to read behind this unit.
         complete: whether this piece is the last of its transaction.
         continued: whether this piece continues an earlier one.
+        foreign_keys: the source's foreign keys that hold from here on, where the unit tells them.
     """
 
     changes: list[Placed] = field(default_factory=list)
@@ -49,6 +50,7 @@ class Unit:
     complete: bool = True
     continued: bool = False
     events: int = 0
+    foreign_keys: ForeignKeys | None = None
 
     def add(self, record: Record, event: Event | Parked) -> None:
         """Put one record into the unit."""
@@ -60,6 +62,8 @@ class Unit:
             return
         if event.ts_ms and (self.ts_ms is None or event.ts_ms > self.ts_ms):  # 0: it does not tell the time
             self.ts_ms = event.ts_ms
+        if isinstance(event, ForeignKeys):
+            self.foreign_keys = event
         if isinstance(event, Change | Truncate):
             self.events += 1
             self.changes.append(Placed(event, record))

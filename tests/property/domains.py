@@ -128,6 +128,40 @@ DOMAINS = [
         {"f": 2},
     ),
     Synthetic(
+        "aggregates",
+        "CREATE TABLE sale (id integer PRIMARY KEY, shop integer NOT NULL, kind text, n integer, amount numeric(8,2), "
+        "at timestamp, ratio double precision);"
+        "CREATE TABLE shop (id integer PRIMARY KEY, region integer NOT NULL);",
+        {
+            "by_shop": "-- key: shop\nSELECT shop, count(*) AS sales, count(n) AS counted, sum(n) AS n, sum(amount) AS amount, "
+            "coalesce(sum(amount) FILTER (WHERE kind = 'x'), 0) AS of_x, min(at) AS first, max(n) AS most, "
+            "max(kind) FILTER (WHERE n > 3) AS last_kind FROM sale GROUP BY shop",
+            "no_count": "-- key: shop\nSELECT shop, sum(n) AS n, min(n) AS least FROM sale WHERE kind <> 'y' GROUP BY shop",
+            "only_key": "-- key: shop, kind\nSELECT shop, kind FROM sale WHERE kind IS NOT NULL GROUP BY shop, kind",
+            "with_null": "-- key: kind\nSELECT kind, count(*) AS sales, sum(n) AS n FROM sale GROUP BY kind",
+            "inexact": "-- key: shop\nSELECT shop, count(*) AS sales, sum(ratio) AS ratio FROM sale GROUP BY shop",
+            "blocks": "-- key: block\nSELECT b.shop / 3 AS block, sum(b.sales) AS sales, sum(b.amount) AS amount, "
+            "max(b.most) AS most, count(b.last_kind) AS kinds FROM by_shop AS b GROUP BY b.shop / 3",
+            "regions": "-- key: region\nSELECT r.region, sum(r.sales) AS sales, min(r.first) AS first FROM shop_region AS r "
+            "GROUP BY r.region",
+            "shop_region": "-- key: id\nSELECT s.id, s.region, coalesce(b.sales, 0) AS sales, b.first FROM shop AS s "
+            "LEFT JOIN by_shop AS b ON b.shop = s.id",
+            "trail": "-- key: region\n-- history: sales AS trail_history\nSELECT g.region, g.sales FROM regions AS g",
+        },
+        {
+            "sale": [
+                integer(1, 60),
+                integer(1, 7),
+                word(["x", "y", "z"], 0.2),
+                integer(-4, 6, 0.3),
+                word(["0.00", "1.50", "-1.50", "2.25"], 0.2),
+                moment(90000, 0, 0.3),
+                word(["0.1", "0.2", "1e30"], 0.3),
+            ],
+            "shop": [integer(1, 9), integer(1, 3)],
+        },
+    ),
+    Synthetic(
         "clocked",
         "CREATE TABLE job (id integer PRIMARY KEY, team integer, due timestamp, done boolean NOT NULL);"
         "CREATE TABLE team (id integer PRIMARY KEY, name text, extra integer);",

@@ -26,27 +26,6 @@ SELECT c.customer_id,
            ELSE 'good_standing'
        END AS status
   FROM customer AS c
-  LEFT JOIN (
-       SELECT s.customer_id,
-              count(*) AS total_rentals,
-              count(*) FILTER (WHERE s.status <> 'completed') AS unreturned_rentals,
-              count(*) FILTER (WHERE s.status = 'overdue') AS overdue_rentals
-         FROM rental_status AS s
-        GROUP BY s.customer_id
-       ) AS r ON r.customer_id = c.customer_id
-  LEFT JOIN (
-       SELECT l.customer_id,
-              sum(l.balance) AS balance,
-              sum(l.fee_amount) AS total_late_fees,
-              sum(l.fee_paid) AS paid_late_fees,
-              sum(l.balance) FILTER (WHERE l.aging = 'current') AS aging_current,
-              sum(l.balance) FILTER (WHERE l.aging = '1-30') AS aging_1_30,
-              sum(l.balance) FILTER (WHERE l.aging = '31-60') AS aging_31_60,
-              sum(l.balance) FILTER (WHERE l.aging = '61-90') AS aging_61_90,
-              sum(l.balance) FILTER (WHERE l.aging = 'over 90') AS aging_over_90
-         FROM late_fees AS l
-        GROUP BY l.customer_id
-       ) AS f ON f.customer_id = c.customer_id
-  LEFT JOIN (
-       SELECT y.customer_id, max(y.payment_date) AS last_payment_date FROM payment AS y GROUP BY y.customer_id
-       ) AS p ON p.customer_id = c.customer_id
+  LEFT JOIN customer_rentals AS r ON r.customer_id = c.customer_id
+  LEFT JOIN customer_fees AS f ON f.customer_id = c.customer_id
+  LEFT JOIN customer_payments AS p ON p.customer_id = c.customer_id

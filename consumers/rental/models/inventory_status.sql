@@ -25,9 +25,4 @@ SELECT i.inventory_id,
  CROSS JOIN clock AS c
  CROSS JOIN params AS p
   LEFT JOIN film AS f ON f.film_id = i.film_id
-  LEFT JOIN (
-       SELECT r.inventory_id, min(r.rental_date) AS oldest, count(*) AS open_rentals
-         FROM rental AS r
-        WHERE r.return_date IS NULL
-        GROUP BY r.inventory_id
-       ) AS o ON o.inventory_id = i.inventory_id
+  LEFT JOIN open_rentals AS o ON o.inventory_id = i.inventory_id

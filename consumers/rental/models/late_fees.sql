@@ -11,20 +11,20 @@ SELECT s.rental_id,
        s.days_overdue,
        s.days_overdue * p.late_fee_per_day AS fee_amount,
        least(
-           s.days_overdue * p.late_fee_per_day, greatest(coalesce(x.paid, 0) - coalesce(f.rental_rate, 0), 0)
+           s.days_overdue * p.late_fee_per_day, greatest(coalesce(x.paid, 0) - coalesce(s.rental_rate, 0), 0)
        ) AS fee_paid,
        CASE
-           WHEN greatest(coalesce(x.paid, 0) - coalesce(f.rental_rate, 0), 0) >= s.days_overdue * p.late_fee_per_day
+           WHEN greatest(coalesce(x.paid, 0) - coalesce(s.rental_rate, 0), 0) >= s.days_overdue * p.late_fee_per_day
                THEN 'paid'
            WHEN w.rental_id IS NOT NULL THEN 'written_off'
-           WHEN coalesce(x.paid, 0) > coalesce(f.rental_rate, 0) THEN 'partially_paid'
+           WHEN coalesce(x.paid, 0) > coalesce(s.rental_rate, 0) THEN 'partially_paid'
            ELSE 'pending'
        END AS fee_status,
        CASE
            WHEN w.rental_id IS NOT NULL THEN 0
            ELSE greatest(
                s.days_overdue * p.late_fee_per_day
-               - greatest(coalesce(x.paid, 0) - coalesce(f.rental_rate, 0), 0),
+               - greatest(coalesce(x.paid, 0) - coalesce(s.rental_rate, 0), 0),
                0
            )
        END AS balance,
@@ -50,7 +50,6 @@ SELECT s.rental_id,
   FROM rental_status AS s
  CROSS JOIN clock AS c
  CROSS JOIN params AS p
-  LEFT JOIN film AS f ON f.film_id = s.film_id
   LEFT JOIN (
        SELECT payment.rental_id, sum(payment.amount) AS paid FROM payment GROUP BY payment.rental_id
        ) AS x ON x.rental_id = s.rental_id
