@@ -66,12 +66,23 @@ class EmbeddedPostgres:
                         configuration.write(CONFIGURATION)
                 self._server.ensure_postgres_running()
         except (subprocess.SubprocessError, OSError, RuntimeError) as error:
-            log = self.folder / "log"
-            reason = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else [str(error)]
-            raise RowtideError(
-                f"The embedded PostgreSQL in {self.folder} did not start: {' | '.join(reason)}",
-                hint=f"See {log}; free the disk or name another folder with --state DIR.",
-            ) from None
+            raise self._not_started(error) from None
+
+    def revive(self) -> None:
+        """Start the server again where it has died. Raises RowtideError where it does not start."""
+        try:
+            with self._server._lock:  # noqa: SLF001 - one process starts it, the others find it running
+                self._server.ensure_postgres_running()
+        except (subprocess.SubprocessError, OSError, RuntimeError) as error:
+            raise self._not_started(error) from None
+
+    def _not_started(self, error: Exception) -> RowtideError:
+        log = self.folder / "log"
+        reason = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else [str(error)]
+        return RowtideError(
+            f"The embedded PostgreSQL in {self.folder} did not start: {' | '.join(reason)}",
+            hint=f"See {log}; free the disk or name another folder with --state DIR.",
+        )
 
     def dsn(self, database: str = "postgres") -> str:
         """The connection string of a database of this server."""

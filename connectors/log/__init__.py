@@ -93,10 +93,18 @@ class Log(Protocol):
     def wait(self, timeout: float) -> bool:
         """Block until something may have been appended (True) or `timeout` seconds have passed (False)."""
 
-    def enforce_retention(self, topic: str, *, age: timedelta | None, size: int | None, now_ms: int) -> int:
+    def enforce_retention(
+        self,
+        topic: str,
+        *,
+        age: timedelta | None,
+        size: int | None,
+        now_ms: int,
+        unread: Mapping[TopicPartition, int] | None = None,
+    ) -> int:
         """Remove records from the start that are older than `age` or make the topic larger than `size` bytes.
 
-        Only whole prefixes of a partition go. Returns how many records went.
+        Only whole prefixes of a partition go, and nothing from its offset in `unread` on. Returns how many went.
         """
 
     def close(self) -> None:

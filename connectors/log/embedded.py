@@ -261,7 +261,15 @@ class EmbeddedLog:
 
     # --- retention ---
 
-    def enforce_retention(self, topic: str, *, age: timedelta | None, size: int | None, now_ms: int) -> int:
+    def enforce_retention(
+        self,
+        topic: str,
+        *,
+        age: timedelta | None,
+        size: int | None,
+        now_ms: int,
+        unread: Mapping[TopicPartition, int] | None = None,
+    ) -> int:
         """See `Log`."""
         removed = 0
         with self._writing:
@@ -270,7 +278,8 @@ class EmbeddedLog:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
                 for partition in range(partitions):
-                    removed += self._trim(connection, topic_id, partition, age, size, now_ms, partitions)
+                    bound = (unread or {}).get(TopicPartition(topic, partition))
+                    removed += self._trim(connection, topic_id, partition, age, size, now_ms, partitions, bound)
         with self._reading:
             self._places = {}
         return removed
@@ -284,6 +293,7 @@ class EmbeddedLog:
         size: int | None,
         now_ms: int,
         partitions: int,
+        bound: int | None,
     ) -> int:
         place = [topic_id, partition]
         row = connection.execute(
@@ -307,6 +317,8 @@ class EmbeddedLog:
                 [*place, size // partitions],
             ).fetchone()
             keep_from = max(keep_from, end if found is None or found[0] is None else found[0])
+        if bound is not None:
+            keep_from = min(keep_from, bound)
         if keep_from <= start:
             return 0
         gone = connection.execute(
