@@ -14,6 +14,8 @@ import psycopg
 import pytest
 
 from connectors.embedded import EmbeddedPostgres
+from deploy.stack.jars import missing
+from deploy.stack.kafka import KafkaBroker
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -47,6 +49,16 @@ def database(server: EmbeddedPostgres, _numbers: Iterator[int]) -> Iterator[str]
             [name],
         )
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[KafkaBroker]:
+    """A real Kafka broker for the run; skips where Java or Maven is absent, except in CI. Ask for topics of your own."""
+    lacking = missing()
+    if lacking is not None and not os.environ.get("CI"):
+        pytest.skip(f"no Kafka: {lacking}")
+    with KafkaBroker() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,210 @@
+"""A Kafka broker of one node (KRaft): broker and controller in one process, on loopback ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from deploy.stack.jars import jars
+from deploy.stack.process import Process, ServerFailedError, free_port
+
+_JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+_START = 90  # seconds; three on an idle machine
+
+# One of each: there is one node. The internal topics are small, because creating fifty partitions takes seconds.
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "auto.create.topics.enable": "false",
+    "num.partitions": "1",
+    "message.max.bytes": "33554432",
+    "replica.fetch.max.bytes": "33554432",
+    "log.retention.ms": "-1",
+    # A killed broker's registration must run out before the same node may register again.
+    "broker.session.timeout.ms": "2500",
+    "broker.heartbeat.interval.ms": "500",
+}
+
+_LOGGING = """\
+status = warn
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %-5p %c: %m%n
+"""
+
+
+class KafkaBroker:
+    """A broker on free loopback ports; a context manager that stops it and removes its folder.
+
+    Data and ports stay over stop, kill and start.
+
+    Args:
+        folder: where its data lives; a temporary one that `close` removes where None.
+        settings: broker settings beside ours, or instead of them.
+    """
+
+    def __init__(self, folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
+        self._own = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-kafka-"))
+        self._jars = jars("kafka")
+        self._port, self._controller = free_port(), free_port()
+        self._settings = dict(settings or {})
+        self._process = Process(self.folder / "broker.log")
+
+    @property
+    def servers(self) -> str:
+        """What clients call `bootstrap.servers`."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """The port for clients."""
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The broker's process id."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the broker and wait until it answers. Raises ServerFailedError."""
+        configuration = self._configure()
+        self._process.start(
+            [
+                *_JAVA,
+                f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+                "kafka.Kafka",
+                str(configuration),
+            ],
+            environment=self.environment,
+            folder=self.folder,
+        )
+        self._await()
+
+    def stop(self) -> None:
+        """Stop it as an operator would."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        """Stop and start on the same data and ports."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._process.resume()
+
+    def close(self) -> None:
+        """Stop it, and remove the folder where it is ours."""
+        self._process.stop(timeout=10)
+        if self._own:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables Kafka's own tools need: `java -cp` would have the shell expand the star."""
+        return {"CLASSPATH": f"{self._jars}/*"}
+
+    def run_tool(self, main: str, *arguments: str, timeout: float = 60) -> str:
+        """Run one of Kafka's own command line tools (its main class) and return what it printed."""
+        done = subprocess.run(
+            [*_JAVA, f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}", main, *arguments],
+            env=dict(os.environ, **self.environment),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServerFailedError(f"{main} failed: {(done.stdout + done.stderr).strip()[-400:]}", hint="")
+        return done.stdout
+
+    def _configure(self) -> Path:
+        configuration = self.folder / "server.properties"
+        if configuration.exists():
+            return configuration
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = _SETTINGS | {
+            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
+            "log.dirs": str(self.folder / "data"),
+        }
+        settings |= self._settings
+        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        (self.folder / "log4j2.properties").write_text(_LOGGING)
+        unformatted = self.folder / "unformatted.properties"
+        unformatted.write_text(text)
+        tool = "kafka.tools.StorageTool"
+        identity = self.run_tool(tool, "random-uuid").split()[-1]
+        self.run_tool(tool, "format", "-t", identity, "-c", str(unformatted))
+        unformatted.rename(configuration)
+        return configuration
+
+    def _await(self) -> None:
+        """Wait until the broker has registered itself with its controller and answers clients."""
+        client = AdminClient({"bootstrap.servers": self.servers, "log_level": 0, "socket.timeout.ms": 5000})
+        deadline = time.monotonic() + _START
+        while time.monotonic() < deadline:
+            if not self._process.alive:
+                raise ServerFailedError(
+                    f"The broker ended while starting: {self._process.tail()}",
+                    hint=f"See {self.folder / 'broker.log'}.",
+                )
+            try:
+                if client.list_topics(timeout=1).brokers:
+                    return
+            except KafkaException:
+                continue
+        raise ServerFailedError(
+            f"The broker did not answer within {_START} s: {self._process.tail()}",
+            hint=f"See {self.folder / 'broker.log'}.",
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
