@@ -1,0 +1,56 @@
+"""What every benchmark is given: how large, how long, where progress is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@dataclass
+class Run:
+    """One run of the benchmarks.
+
+    Args:
+        scale: multiplies the number of events and rows; below 1 the figures say little.
+        rentals: the size of the shop's history, in rentals.
+        seconds: when so many have passed, nothing new begins.
+        calendar: whether to measure the events spread over Sakila's days as well.
+        profile: print the plans of the slowest statements.
+    """
+
+    console: Console
+    progress: Progress
+    scale: float = 1.0
+    rentals: int = 16_000
+    seconds: float = 720.0
+    seed: int = 7
+    calendar: bool = True
+    profile: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether nothing new may begin."""
+        return self.left <= 0
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self.seconds - (time.monotonic() - self.began)
+
+    @contextmanager
+    def task(self, title: str, steps: int) -> Iterator[Callable[[], None]]:
+        """Show a bar of so many steps; the function given moves it on by one."""
+        task = self.progress.add_task(title, total=steps)
+        yield lambda: self.progress.advance(task)
+        self.progress.update(task, completed=steps)
+
+
+def new_progress(console: Console) -> Progress:
+    """The bars of a run."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console)
