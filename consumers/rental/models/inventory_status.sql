@@ -18,8 +18,12 @@ SELECT i.inventory_id,
        CASE
            WHEN (c.now AT TIME ZONE p.time_zone)::date
                 - (o.oldest + f.rental_duration * interval '1 day')::date <= p.missing_after_days
-               THEN ((o.oldest + f.rental_duration * interval '1 day')::date + p.missing_after_days + 1)::timestamp
-                    AT TIME ZONE p.time_zone
+               THEN least(
+                   ((o.oldest + f.rental_duration * interval '1 day')::date + p.missing_after_days + 1)::timestamp
+                       AT TIME ZONE p.time_zone,
+                   (((o.oldest + f.rental_duration * interval '1 day')::date + p.missing_after_days + 1)::timestamp
+                       - interval '1 hour') AT TIME ZONE p.time_zone + interval '1 hour'
+               )
        END AS next_change_at
   FROM inventory AS i
  CROSS JOIN clock AS c

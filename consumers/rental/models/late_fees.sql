@@ -38,14 +38,22 @@ SELECT s.rental_id,
        END AS aging,
        s.due_at::date + s.days_overdue AS calculated_date,
        CASE
-           WHEN (c.now AT TIME ZONE p.time_zone)::date - s.return_date::date < 1
-               THEN (s.return_date::date + 1)::timestamp AT TIME ZONE p.time_zone
-           WHEN (c.now AT TIME ZONE p.time_zone)::date - s.return_date::date <= 90
-               THEN (
+           WHEN (c.now AT TIME ZONE p.time_zone)::date - s.return_date::date < 1 THEN least(
+               (s.return_date::date + 1)::timestamp AT TIME ZONE p.time_zone,
+               ((s.return_date::date + 1)::timestamp - interval '1 hour') AT TIME ZONE p.time_zone + interval '1 hour'
+           )
+           WHEN (c.now AT TIME ZONE p.time_zone)::date - s.return_date::date <= 90 THEN least(
+               (
                    s.return_date::date
                    + ((c.now AT TIME ZONE p.time_zone)::date - s.return_date::date - 1) / 30 * 30
                    + 31
-               )::timestamp AT TIME ZONE p.time_zone
+               )::timestamp AT TIME ZONE p.time_zone,
+               ((
+                   s.return_date::date
+                   + ((c.now AT TIME ZONE p.time_zone)::date - s.return_date::date - 1) / 30 * 30
+                   + 31
+               )::timestamp - interval '1 hour') AT TIME ZONE p.time_zone + interval '1 hour'
+           )
        END AS next_change_at
   FROM rental_status AS s
  CROSS JOIN clock AS c

@@ -25,13 +25,19 @@ SELECT r.rental_id,
            - (r.rental_date + f.rental_duration * interval '1 day')::date,
            0
        ) AS days_overdue,
-       -- While out, a row changes at the midnight that ends its due day, and at each midnight after it.
+       -- While out, a row changes at the midnight that ends its due day, and at each midnight after it. Where the hour
+       -- before or after midnight comes twice or not at all, counting from either side tells the first moment of the day.
        CASE
-           WHEN r.return_date IS NULL THEN
+           WHEN r.return_date IS NULL THEN least(
                (greatest(
                    (r.rental_date + f.rental_duration * interval '1 day')::date,
                    (c.now AT TIME ZONE p.time_zone)::date
-               ) + 1)::timestamp AT TIME ZONE p.time_zone
+               ) + 1)::timestamp AT TIME ZONE p.time_zone,
+               ((greatest(
+                   (r.rental_date + f.rental_duration * interval '1 day')::date,
+                   (c.now AT TIME ZONE p.time_zone)::date
+               ) + 1)::timestamp - interval '1 hour') AT TIME ZONE p.time_zone + interval '1 hour'
+           )
        END AS next_change_at
   FROM rental AS r
  CROSS JOIN clock AS c

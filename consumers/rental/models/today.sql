@@ -18,7 +18,11 @@ SELECT (c.now AT TIME ZONE p.time_zone)::date AS day,
        coalesce(i.items_rented, 0) AS items_rented,
        coalesce(i.items_damaged, 0) AS items_damaged,
        coalesce(i.items_missing, 0) AS items_missing,
-       ((c.now AT TIME ZONE p.time_zone)::date + 1)::timestamp AT TIME ZONE p.time_zone AS next_midnight
+       least(
+           ((c.now AT TIME ZONE p.time_zone)::date + 1)::timestamp AT TIME ZONE p.time_zone,
+           (((c.now AT TIME ZONE p.time_zone)::date + 1)::timestamp - interval '1 hour') AT TIME ZONE p.time_zone
+               + interval '1 hour'
+       ) AS next_midnight
   FROM clock AS c
  CROSS JOIN params AS p
  CROSS JOIN (

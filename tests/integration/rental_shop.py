@@ -1,0 +1,244 @@
+"""A rental shop for tests: rows in plain Python, and the units of changes that bring them to an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from rental_oracle import KEYS, Models, compute
+
+from connectors.event import Change, Source, encode_boundary, encode_change, encode_heartbeat
+from connectors.log import Message, Record, TopicPartition
+from connectors.table import Table
+from consumers.domain import Domain
+from consumers.engine import instance
+from consumers.engine.analysis import Analysis
+from consumers.engine.engine import Engine
+from consumers.engine.moments import to_datetime
+from consumers.engine.units import Unit
+
+TOPIC = "dvdrental"
+PARAMETERS: dict[str, Any] = {"rate": Decimal("1.50"), "zone": "UTC", "fees_from": None, "missing_after": None}
+
+
+def moment(text: str) -> datetime:
+    """A moment; UTC unless the text says otherwise."""
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def text(value: Any) -> str | None:
+    """A value as PostgreSQL reads it."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat(" ") if isinstance(value, datetime) else str(value)
+
+
+class Shop:
+    """The rows of a shop by table and key, and what changed since the last unit.
+
+    Args:
+        domain: the rental domain.
+        take: is given each unit as it is made.
+    """
+
+    def __init__(self, domain: Domain, take: Callable[[Unit], object]) -> None:
+        self.domain = domain
+        self.rows: dict[str, dict[Any, dict[str, Any]]] = {name: {} for name in domain.mirror_tables}
+        self._take = take
+        self._pending: list[Change] = []
+        self._offset = 0
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows as the oracle takes them."""
+        return {name: list(rows.values()) for name, rows in self.rows.items()}
+
+    def _key(self, table: Table, row: Mapping[str, Any]) -> Any:
+        values = tuple(row[name] for name in table.key)
+        return values if len(values) > 1 else values[0]
+
+    def put(self, name: str, **columns: Any) -> None:
+        """Insert a row, or change the given columns of one that is there."""
+        table = self.domain.mirror_tables[name]
+        key = self._key(table, columns)
+        op = "u" if key in self.rows[name] else "c"
+        row = {**dict.fromkeys(table.names), **self.rows[name].get(key, {}), **columns}
+        self.rows[name][key] = row
+        self._change(table, op, row)
+
+    def remove(self, name: str, key: Any) -> None:
+        """Delete a row."""
+        self._change(self.domain.mirror_tables[name], "d", self.rows[name].pop(key))
+
+    def _change(self, table: Table, op: Any, row: Mapping[str, Any]) -> None:
+        key = tuple(str(text(row[name])) for name in table.key)
+        values = None if op == "d" else tuple(text(row[name]) for name in table.names)
+        self._pending.append(Change(table.name, op, key, values, 0))
+
+    # --- what happens in a shop ---
+
+    def film(self, number: int, days: int = 3, rate: str = "2.99", **other: Any) -> None:
+        base = {"title": f"FILM {number}", "replacement_cost": Decimal("19.99"), "length": 90, "rating": "PG"}
+        self.put("film", film_id=number, rental_duration=days, rental_rate=Decimal(rate), **{**base, **other})
+
+    def item(self, number: int, film: int = 1, store: int = 1, status: str | None = "available") -> None:
+        self.put("inventory", inventory_id=number, film_id=film, store_id=store, status=status)
+
+    def customer(self, number: int, *, active: bool | None = True, **other: Any) -> None:
+        base = {"store_id": 1, "first_name": f"F{number}", "last_name": f"L{number}", "email": None}
+        self.put("customer", customer_id=number, active=active, **{**base, **other})
+
+    def rent(self, number: int, item: int, customer: int, at: str, back: str | None = None) -> None:
+        returned = datetime.fromisoformat(back) if back else None
+        self.put(
+            "rental", rental_id=number, rental_date=datetime.fromisoformat(at), inventory_id=item,
+            customer_id=customer, return_date=returned, staff_id=1,
+        )  # fmt: skip
+
+    def bring_back(self, number: int, at: str) -> None:
+        self.put("rental", rental_id=number, return_date=datetime.fromisoformat(at))
+
+    def pay(self, number: int, rental: int | None, amount: str, at: str, customer: int = 1) -> None:
+        self.put(
+            "payment", payment_id=number, customer_id=customer, staff_id=1, rental_id=rental, amount=Decimal(amount),
+            payment_date=datetime.fromisoformat(at),
+        )  # fmt: skip
+
+    def write_off(self, rental: int) -> None:
+        self.put("write_off", rental_id=rental, reason="goodwill", written_off_at=datetime(2024, 1, 1))  # noqa: DTZ001
+
+    def parameters(self, **given: Any) -> None:
+        """Set parameters, by the oracle's names."""
+        values = {**PARAMETERS, **given}
+        row = {
+            "_one": 1, "late_fee_per_day": values["rate"], "time_zone": values["zone"],
+            "fees_from": values["fees_from"], "missing_after_days": values["missing_after"],
+        }  # fmt: skip
+        self.put("params", **row)
+
+    # --- units ---
+
+    def commit(self, at: datetime | None) -> Unit:
+        """Hand on what changed as one unit of this time; None: it tells none."""
+        unit = Unit()
+        if at is not None:
+            unit.ts_ms = int(at.timestamp() * 1000)
+        for change in self._pending or [None]:
+            record = Record(TOPIC, 0, self._offset, unit.ts_ms or 0, b"", b"")
+            self._offset += 1
+            if change is not None:
+                unit.add(record, change)
+            else:  # time passes, and nothing happens
+                unit.positions[TopicPartition(TOPIC, 0)] = self._offset
+        self._pending = []
+        self._take(unit)
+        return unit
+
+
+class LiveShop(Shop):
+    """A shop with an instance of its own that takes each unit at once; `row` and `rows` are what a reader sees."""
+
+    def __init__(self, connection: psycopg.Connection[Any], analysis: Analysis, name: str, **parameters: Any) -> None:
+        super().__init__(analysis.domain, lambda unit: self.engine.apply([unit]))
+        self.connection = connection
+        self.name = name
+        self._analysis = analysis
+        connection.autocommit = True
+        instance.create(connection, name, analysis)
+        self._epoch = instance.take_over(connection, name)
+        connection.autocommit = False
+        self.restart()
+        self.parameters(**parameters)
+        self.commit(None)
+
+    def restart(self) -> None:
+        """A new engine, which knows what the database knows."""
+        self.engine = Engine(self.connection, self._analysis, self.name, self._epoch)
+
+    def at(self, when: str) -> Unit:
+        """Hand on what changed as a unit of this time."""
+        return self.commit(moment(when))
+
+    def reach(self, when: str) -> None:
+        """Let business time pass."""
+        self.engine.advance(int(moment(when).timestamp() * 1_000_000))
+
+    def all(self, table: str, key: str | None = None) -> dict[Any, dict[str, Any]]:
+        """A model's rows by key."""
+        return read(self.connection, self.name, table, key or KEYS[table])
+
+    def row(self, table: str, key: Any = 1) -> dict[str, Any]:
+        return self.all(table)[key]
+
+    def audit(self, item: int = 1) -> list[tuple[datetime, str | None, str | None, str]]:
+        """The transitions of an item, oldest first."""
+        with self.connection.transaction():
+            return self.connection.execute(
+                f'SELECT at, from_value, to_value, cause FROM "{self.name}".inventory_audit '
+                "WHERE inventory_id = %s ORDER BY seq",
+                [item],
+            ).fetchall()
+
+    def assert_as_computed(self, **parameters: Any) -> None:
+        """The tables are what plain Python makes of the rows."""
+        assert self.engine.clock is not None
+        now = to_datetime(self.engine.clock)
+        assert_models(self.connection, self.name, expected(self, now, **parameters), f"at {now}")
+
+    def close(self) -> None:
+        self.connection.rollback()
+        self.connection.autocommit = True
+        instance.remove(self.connection, self.name)
+
+
+def furnished(shop: LiveShop) -> LiveShop:
+    shop.film(1)
+    for number in (1, 2, 3):
+        shop.item(number)
+    shop.customer(1)
+    shop.customer(2)
+    return shop
+
+
+def read(connection: psycopg.Connection[Any], schema: str, table: str, key: str) -> dict[Any, dict[str, Any]]:
+    """A table's rows by a column."""
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        return {row[key]: row for row in cursor.execute(f'SELECT * FROM "{schema}"."{table}"')}
+
+
+def assert_models(connection: psycopg.Connection[Any], schema: str, expected: Models, note: str = "") -> None:
+    """Every column that the oracle computes stands so in the tables, and there are no other rows."""
+    for name, key in KEYS.items():
+        actual = read(connection, schema, name, key)
+        assert expected[name].keys() == actual.keys(), f"{name} {note}"
+        for number, row in expected[name].items():
+            assert row == {column: actual[number][column] for column in row}, f"{name} {number} {note}"
+
+
+def expected(shop: Shop, now: datetime, **parameters: Any) -> Models:
+    """What plain Python makes of the shop's rows."""
+    gone = [row["rental_id"] for row in shop.rows["write_off"].values()]
+    return compute(shop.tables, now=now, write_offs=gone, **{**PARAMETERS, **parameters})
+
+
+def messages(domain: Domain, unit: Unit) -> list[Message]:
+    """A unit as a capture would write it: a transaction with its boundaries."""
+    ts = unit.ts_ms or 0
+    if not unit.changes:
+        return [Message(*encode_heartbeat(ts), ts)]
+    name = f"{unit.changes[0].record.offset}"
+    encoded: list[tuple[Any, bytes]] = [encode_boundary("BEGIN", name, ts)]
+    for placed in unit.changes:
+        event = placed.event
+        assert isinstance(event, Change)
+        source = Source("postgresql", "s", "d", "public", event.table, ts)
+        encoded.append(encode_change(domain.mirror_tables[event.table], event.op, event.key, event.row, source=source))
+    encoded.append(encode_boundary("END", name, ts))
+    return [Message(key, value, ts) for key, value in encoded]
