@@ -5,13 +5,22 @@ that nothing downstream converts a value twice.
 """
 
 from connectors.event.decode import Decoder
-from connectors.event.encode import Source, encode_boundary, encode_change, encode_heartbeat, encode_truncate
+from connectors.event.encode import (
+    Source,
+    encode_boundary,
+    encode_change,
+    encode_foreign_keys,
+    encode_heartbeat,
+    encode_truncate,
+)
 from connectors.event.types import (
     UNAVAILABLE,
     Boundary,
     Change,
     Event,
     EventRefusedError,
+    ForeignKey,
+    ForeignKeys,
     Heartbeat,
     Ignored,
     Truncate,
@@ -26,6 +35,8 @@ __all__ = [
     "Decoder",
     "Event",
     "EventRefusedError",
+    "ForeignKey",
+    "ForeignKeys",
     "Heartbeat",
     "Ignored",
     "Source",
@@ -34,6 +45,7 @@ __all__ = [
     "Value",
     "encode_boundary",
     "encode_change",
+    "encode_foreign_keys",
     "encode_heartbeat",
     "encode_truncate",
 ]

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeGuard
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from connectors.event.columns import Columns, any_value
 from connectors.event.types import (
+    ACTIONS,
     Boundary,
     Change,
     Event,
     EventRefusedError,
+    ForeignKey,
+    ForeignKeys,
     Heartbeat,
     Ignored,
     Truncate,
-    Value,
 )
-from connectors.event.values import Converter, converter
+from connectors.event.values import Wire, converter
 from connectors.table import Table
 
 UTC_ZONE = ZoneInfo("UTC")
 _UNSET = msgspec.UNSET
 Raw = msgspec.Raw
+# A time beyond the year 9999 would stop business time for good.
+_LAST_MS = 253_402_300_800_000
+_SCHEMAS_KEPT = 1000  # a topic whose schema changes with every message must not fill the memory
+_MYSQL = frozenset({"mysql", "mariadb"})
+_OPS = frozenset("cudrtm")
 
 
 class _Source(msgspec.Struct, gc=False):
     table: str | None = None
     ts_ms: int | None = None
     connector: str | None = None
+    version: str | None = None
     snapshot: Any = None
+    file: str | None = None
+    pos: int | None = None
+    row: int | None = None
+    foreign_key_checks: bool | None = None
 
 
 class _Transaction(msgspec.Struct, gc=False):
@@ -38,7 +51,7 @@ class _Transaction(msgspec.Struct, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    """Every form at once: absent parts stay unset, unknown ones are skipped."""
+    """A change: absent parts stay unset, unknown ones are skipped."""
 
     schema: Raw | msgspec.UnsetType = _UNSET
     payload: Raw | msgspec.UnsetType = _UNSET
@@ -48,94 +61,19 @@ class _Envelope(msgspec.Struct, gc=False):
     source: _Source | msgspec.UnsetType | None = _UNSET
     ts_ms: int | None = None
     transaction: _Transaction | None = None
-    status: str | None = None
-    id: str | None = None
-    ddl: Any = _UNSET
-    tableChanges: Any = _UNSET  # noqa: N815 - as it is on the wire
-    databaseName: Any = _UNSET  # noqa: N815
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
-_any = msgspec.json.Decoder()
 _NULL = b"null"
 
 
-class _Columns:
-    """How the rows of one table are read: by column name, with a converter for each."""
+class _Form(NamedTuple):
+    """What decides how a table's values are read: the source's family, the writer, the schema's text if any."""
 
-    def __init__(self, table: Table, converters: Sequence[Converter]) -> None:
-        self.table = table
-        self.converters = tuple(converters)
-        names = [f"c{number}" for number in range(len(table.columns))]
-        shape = msgspec.defstruct(
-            "Row",
-            [(name, Any, _UNSET) for name in names],
-            rename=dict(zip(names, table.names, strict=True)),
-            gc=False,
-        )
-        self._rows = msgspec.json.Decoder(shape)
-        self._lower = {name.lower(): position for position, name in enumerate(table.names)}
-
-    def row(self, raw: Raw) -> tuple[Value, ...]:
-        """All columns' values. Raises EventRefusedError."""
-        values = msgspec.structs.astuple(self._rows.decode(raw))
-        if _UNSET in values:
-            values = self._filled(raw, values)
-        row: list[Value] = []
-        for value, convert, column in zip(values, self.converters, self.table.columns, strict=True):
-            if value is None:
-                if not column.nullable and not column.optional:
-                    raise _refused(self.table.name, column.name, "NULL in a column declared NOT NULL")
-                row.append(None)
-                continue
-            try:
-                row.append(convert(value))
-            except (ValueError, TypeError, OverflowError, AttributeError) as error:
-                raise _refused(self.table.name, column.name, str(error)) from None
-        return tuple(row)
-
-    def _filled(self, raw: Raw, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The values with those that are spelled in another case; optional columns that are absent are NULL."""
-        found = {str(name).lower(): value for name, value in _any.decode(raw).items()}
-        filled = list(values)
-        for name, position in self._lower.items():
-            if filled[position] is _UNSET:
-                column = self.table.columns[position]
-                if name not in found and not column.optional:
-                    raise EventRefusedError(
-                        f"An event of {self.table.name} lacks the declared column {column.name}.",
-                        hint="Remove the column from source.sql, or add it under [source.optional] in domain.toml.",
-                    )
-                filled[position] = found.get(name)
-        return tuple(filled)
-
-    def key(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """The key's values. Raises EventRefusedError."""
-        lower = {str(name).lower(): value for name, value in values.items()}
-        key: list[str] = []
-        for position in self.table.key_positions:
-            name = self.table.names[position]
-            value = values.get(name, lower.get(name.lower()))
-            if value is None:
-                raise EventRefusedError(
-                    f"An event of {self.table.name} has no value for the key column {name}.",
-                    hint="The PRIMARY KEY in source.sql must be the source table's own.",
-                )
-            try:
-                text = self.converters[position](value)
-            except (ValueError, TypeError, OverflowError, AttributeError) as error:
-                raise _refused(self.table.name, name, str(error)) from None
-            if not isinstance(text, str):
-                raise _refused(self.table.name, name, "an unavailable value in the key")
-            key.append(text)
-        return tuple(key)
-
-
-def _refused(table: str, column: str, reason: str) -> EventRefusedError:
-    return EventRefusedError(
-        f"An event of {table} has in {column} {reason}.",
-        hint=f"Check the type of {table}.{column} in source.sql against the source's.",
-    )
+    table: str
+    mysql: bool
+    debezium: bool
+    schema: bytes | None
 
 
 class Decoder:
@@ -150,55 +88,43 @@ class Decoder:
         self._zone = zone
         self._tables = {table.name: table for table in tables}
         self._by_lower = {name.lower(): table for name, table in self._tables.items()}
-        self._bare = {
-            name: _Columns(table, [converter(c.type, zone) for c in table.columns])
-            for name, table in self._tables.items()
-        }
-        self._schemas: dict[tuple[str, bytes], _Columns] = {}
+        self._columns: dict[_Form, Columns] = {}
 
     def decode(self, key: bytes | None, value: bytes | None) -> Event:
         """Decode one message. Raises EventRefusedError for what is to be parked."""
-        if value is None:
+        if value is None or value == _NULL:
             return Ignored("tombstone")
         if value[:1] == b"\x00":
             raise EventRefusedError(
                 "The message is in Avro (it begins with a zero byte).",
                 hint="Set value.converter=org.apache.kafka.connect.json.JsonConverter in the connector.",
             )
+        schema: bytes | None = None
+        body: bytes | Raw = value
         try:
-            envelope = _envelope.decode(value)
-            schema: Raw | None = None
-            if isinstance(envelope.payload, Raw) and envelope.op is _UNSET:
-                schema = None if isinstance(envelope.schema, msgspec.UnsetType) else envelope.schema
-                if bytes(envelope.payload) == _NULL:
-                    return Ignored("tombstone")
-                envelope = _envelope.decode(envelope.payload)
-            return self._event(key, envelope, schema)
+            try:
+                envelope = _envelope.decode(value)
+                if isinstance(envelope.payload, Raw) and envelope.op is _UNSET:
+                    schema = None if isinstance(envelope.schema, msgspec.UnsetType) else bytes(envelope.schema)
+                    body = envelope.payload
+                    if bytes(body) == _NULL:
+                        return Ignored("tombstone")
+                    envelope = _envelope.decode(body)
+            except msgspec.ValidationError as error:
+                return self._other(body, error)
+            if isinstance(envelope.op, str) and isinstance(envelope.source, _Source):
+                return self._change(key, envelope, envelope.source, schema)
+            return self._other(body, None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EventRefusedError(
                 f"The message is not a change event in JSON: {_reason(error)}.",
                 hint="Use Debezium's JsonConverter, or `rowtide log append` with its own format.",
             ) from None
 
-    def _event(self, key: bytes | None, envelope: _Envelope, schema: Raw | None) -> Event:
-        if isinstance(envelope.op, str):
-            return self._change(key, envelope, schema)
-        if envelope.ddl is not _UNSET or envelope.tableChanges is not _UNSET:
-            return Ignored("schema-change")
-        if envelope.status in ("BEGIN", "END") and envelope.id:
-            return Boundary(envelope.status, _group(envelope.id, None), envelope.ts_ms or 0)  # type: ignore[arg-type]
-        if envelope.ts_ms is not None and isinstance(envelope.source, msgspec.UnsetType):
-            return Heartbeat(envelope.ts_ms)
-        raise EventRefusedError(
-            "The message has no `op`: it is no change event, or it was flattened.",
-            hint="Remove the transform ExtractNewRecordState from the connector: the whole envelope is needed.",
-        )
-
-    def _change(self, message_key: bytes | None, envelope: _Envelope, schema: Raw | None) -> Event:
-        source = envelope.source if isinstance(envelope.source, _Source) else None
+    def _change(self, message_key: bytes | None, envelope: _Envelope, source: _Source, schema: bytes | None) -> Event:
         if envelope.op == "m":
             return Ignored("message")
-        if source is None or source.table is None:
+        if not source.table:
             raise EventRefusedError(
                 "The event does not say its table (source.table).",
                 hint="Leave the `source` block in the envelope: the table is told by it, not by the topic.",
@@ -206,88 +132,193 @@ class Decoder:
         table = self._tables.get(source.table) or self._by_lower.get(source.table.lower())
         if table is None:
             return Ignored("undeclared-table", source.table)
+        if envelope.op not in _OPS:
+            raise EventRefusedError(f"An event of {table.name} has an unknown op.", hint="Known: c, u, d, r, t, m.")
         ts_ms = source.ts_ms if source.ts_ms is not None else envelope.ts_ms
-        if ts_ms is None or not 0 <= ts_ms < 250_000_000_000_000:
+        if not _is_time(ts_ms):
             raise EventRefusedError(
-                f"An event of {table.name} has no usable time (ts_ms).", hint="Check the connector."
+                f"An event of {table.name} has no usable time (ts_ms).", hint="Check the connector and its clock."
             )
         group = envelope.transaction.id if envelope.transaction else None
         transaction = _group(group, source.connector) if group else None
         if envelope.op == "t":
             return Truncate(table.name, ts_ms, transaction)
-        if envelope.op not in ("c", "u", "d", "r"):
-            raise EventRefusedError(f"An event of {table.name} has an unknown op.", hint="Known: c, u, d, r, t, m.")
-        columns = self._bare[table.name] if schema is None else self._with_schema(table, schema)
+        mysql = source.connector in _MYSQL
+        columns = self._read_as(table, mysql, source.version is not None, schema)
         op: Literal["c", "u", "d", "r"] = envelope.op  # type: ignore[assignment]
         snapshot = source.snapshot not in (None, False, "false", "incremental")
+        cascades = mysql and op != "r" and source.foreign_key_checks is not False
+        place = None
+        if mysql and source.file is not None and source.pos is not None:
+            place = (source.file, source.pos, source.row or 0)
         if op == "d":
-            return Change(
-                table.name,
-                op,
-                self._key(columns, message_key, envelope.before),
-                None,
-                ts_ms,
-                transaction,
-                snapshot,
-            )
+            key = self._key(columns, message_key, envelope.before)
+            return Change(table.name, op, key, None, ts_ms, transaction, snapshot, cascades, place)
         if not isinstance(envelope.after, Raw) or bytes(envelope.after) == _NULL:
             raise EventRefusedError(f"An event of {table.name} has no `after`.", hint="Check the connector.")
         row = columns.row(envelope.after)
-        key: list[str] = []
-        for position in table.key_positions:
-            part = row[position]
-            if not isinstance(part, str):
-                raise _refused(table.name, table.names[position], "no value in the key")
-            key.append(part)
-        return Change(table.name, op, tuple(key), row, ts_ms, transaction, snapshot)
+        key = columns.key_of_row(row)
+        return Change(table.name, op, key, row, ts_ms, transaction, snapshot, cascades, place)
 
-    def _key(self, columns: _Columns, message_key: bytes | None, before: Any) -> tuple[str, ...]:
+    def _key(self, columns: Columns, message_key: bytes | None, before: Any) -> tuple[str, ...]:
         """The key of a deletion: the message's, else what `before` names (it is used for nothing else)."""
-        if message_key is not None:
+        if message_key is not None and message_key != _NULL:
             if message_key[:1] == b"\x00":
-                raise EventRefusedError("The message's key is in Avro.", hint="Set key.converter to the JsonConverter.")
-            found = _any.decode(message_key)
+                raise EventRefusedError(
+                    "The message's key is in Avro.",
+                    hint="Set key.converter=org.apache.kafka.connect.json.JsonConverter in the connector.",
+                )
+            found = any_value.decode(message_key)
             if isinstance(found, Mapping) and set(found) == {"schema", "payload"}:
                 found = found["payload"]
             if isinstance(found, Mapping):
                 return columns.key(found)
+            if isinstance(found, str | int) and len(columns.table.key) == 1:
+                return columns.key({columns.table.key[0]: found})
         if isinstance(before, Raw) and bytes(before) != _NULL:
-            found = _any.decode(before)
+            found = any_value.decode(before)
             if isinstance(found, Mapping):
                 return columns.key(found)
         raise EventRefusedError(
             f"A deletion of {columns.table.name} names no key.", hint="Give the source table a primary key."
         )
 
-    def _with_schema(self, table: Table, schema: Raw) -> _Columns:
-        """The converters that an event's schema asks for; made once for each schema."""
-        text = bytes(schema)
-        known = self._schemas.get((table.name, text))
+    def _read_as(self, table: Table, mysql: bool, debezium: bool, schema: bytes | None) -> Columns:
+        """How the table's rows are read in this form of messages; made once for each."""
+        form = _Form(table.name, mysql, debezium, schema)
+        known = self._columns.get(form)
         if known is not None:
             return known
-        fields: dict[str, Mapping[str, Any]] = {}
-        decoded = _any.decode(text) if text != _NULL else None
-        if isinstance(decoded, Mapping):
-            for part in decoded.get("fields") or []:
-                if isinstance(part, Mapping) and part.get("field") == "after":
-                    fields = {
-                        str(f.get("field")).lower(): f for f in part.get("fields") or [] if isinstance(f, Mapping)
-                    }
+        fields = _fields(schema)
+        plain = Wire(mysql=mysql, debezium=debezium)
         converters = []
         for column in table.columns:
-            field = fields.get(column.name.lower(), {})
-            name, parameters = field.get("name"), field.get("parameters")
-            converters.append(
-                converter(
-                    column.type,
-                    self._zone,
-                    name if isinstance(name, str) else None,
-                    {str(k): str(v) for k, v in parameters.items()} if isinstance(parameters, Mapping) else None,
-                )
+            wire = _wire(fields.get(column.name.lower(), {}), plain)
+            converters.append(converter(column.type, self._zone, wire))
+        if len(self._columns) > _SCHEMAS_KEPT:
+            self._columns.clear()
+        return self._columns.setdefault(form, Columns(table, converters))
+
+    # --- everything that is no row change ---
+
+    def _other(self, body: bytes | Raw, error: msgspec.ValidationError | None) -> Event:
+        """Recognise what is not a row change by all of its parts, so that no row is taken for one of these."""
+        found = any_value.decode(body)
+        if not isinstance(found, Mapping):
+            raise EventRefusedError(
+                "The message is JSON, but no change event.",
+                hint="Use Debezium's JsonConverter, or `rowtide log append` with its own format.",
             )
-        if len(self._schemas) > 1000:  # a topic whose schema changes with every message must not fill the memory
-            self._schemas.clear()
-        return self._schemas.setdefault((table.name, text), _Columns(table, converters))
+        names = set(found)
+        if names <= {"ts_ms", "ts_us", "ts_ns"} and _is_time(found.get("ts_ms")):
+            return Heartbeat(found["ts_ms"])
+        if {"status", "id"} <= names <= _BOUNDARY and found["status"] in ("BEGIN", "END"):
+            return _boundary(found)
+        if "foreignKeys" in names and "databaseName" in names:
+            return _foreign_keys(found)
+        if names & {"ddl", "tableChanges"} and names & {"databaseName", "schemaName", "source"} and "op" not in names:
+            return Ignored("schema-change")
+        if found.get("op") == "m":
+            return Ignored("message")
+        if isinstance(found.get("op"), str) and names & {"before", "after", "source"}:
+            if isinstance(found.get("source"), Mapping) and error is not None:
+                raise EventRefusedError(
+                    f"The envelope is not as Debezium writes it: {_reason(error)}.",
+                    hint="Remove transforms that change `source`, `transaction` or `ts_ms`.",
+                )
+            raise EventRefusedError(
+                "The event does not say its table (source.table).",
+                hint="Leave the `source` block in the envelope: the table is told by it, not by the topic.",
+            )
+        raise EventRefusedError(
+            "The message has no `op`: it is no change event, or it was flattened.",
+            hint="Remove the transform ExtractNewRecordState from the connector: the whole envelope is needed.",
+        )
+
+
+_BOUNDARY = {"status", "id", "event_count", "data_collections", "ts_ms", "ts_us", "ts_ns"}
+
+
+def _is_time(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LAST_MS
+
+
+def _boundary(found: Mapping[str, Any]) -> Boundary:
+    ts_ms = found.get("ts_ms") or 0
+    if not isinstance(found["id"], str) or not found["id"] or not _is_time(ts_ms):
+        raise EventRefusedError(
+            "The boundary of a transaction has no usable id or time (ts_ms).", hint="Check the connector and its clock."
+        )
+    return Boundary(found["status"], _group(found["id"], None), ts_ms)
+
+
+def _foreign_keys(found: Mapping[str, Any]) -> ForeignKeys:
+    try:
+        keys = msgspec.convert(found["foreignKeys"], list[_WireKey])
+        told = [
+            ForeignKey(k.name, k.table, k.columns, k.parent, k.parentColumns, _action(k.onDelete), _action(k.onUpdate))
+            for k in keys
+        ]
+    except (msgspec.ValidationError, ValueError):
+        told = None
+    ts_ms = found.get("ts_ms") or 0
+    if (
+        told is None
+        or not _is_time(ts_ms)
+        or any(len(k.columns) != len(k.parent_columns) or not k.columns for k in told)
+    ):
+        raise EventRefusedError(
+            "The message tells foreign keys in a form that is not known.",
+            hint="Take a new snapshot with this version of Rowtide.",
+        )
+    return ForeignKeys(tuple(told), ts_ms)
+
+
+class _WireKey(msgspec.Struct):
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    parent: str
+    parentColumns: tuple[str, ...]  # noqa: N815 - as it is on the wire
+    onDelete: str  # noqa: N815
+    onUpdate: str  # noqa: N815
+
+
+def _action(text: str) -> str:
+    action = text.upper().replace("_", " ")
+    if action not in ACTIONS:
+        raise ValueError
+    return action
+
+
+def _fields(schema: bytes | None) -> dict[str, Mapping[str, Any]]:
+    """The schemas of the row's columns, by column name in lower case."""
+    decoded = any_value.decode(schema) if schema is not None and schema != _NULL else None
+    for part in _list(decoded, "fields"):
+        if isinstance(part, Mapping) and part.get("field") == "after":
+            return {str(f.get("field")).lower(): f for f in _list(part, "fields") if isinstance(f, Mapping)}
+    return {}
+
+
+def _list(found: Any, name: str) -> list[Any]:
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return value if isinstance(value, list) else []
+
+
+def _wire(field: Mapping[str, Any], plain: Wire) -> Wire:
+    """What a column's schema tells: its meaning, its type and its scale."""
+    if not field:
+        return plain
+    items = field.get("items")
+    inner = _wire(items, plain) if isinstance(items, Mapping) else None
+    name, type_, parameters = field.get("name"), field.get("type"), field.get("parameters")
+    scale = parameters.get("scale") if isinstance(parameters, Mapping) else None
+    return plain._replace(
+        name=name if isinstance(name, str) else "",
+        type=type_ if isinstance(type_, str) else "",
+        scale=int(scale) if isinstance(scale, str | int) and str(scale).lstrip("-").isdecimal() else 0,
+        items=inner,
+    )
 
 
 def _group(identifier: str, connector: str | None) -> str:
@@ -300,5 +331,9 @@ def _group(identifier: str, connector: str | None) -> str:
 
 def _reason(error: Exception) -> str:
     """What is wrong with the text, without any of it."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     text = str(error)
     return text.split(" - ", 1)[0] if isinstance(error, msgspec.ValidationError) else text.rstrip(".")

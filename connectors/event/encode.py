@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.event.types import Unavailable, Value
+from connectors.event.types import ForeignKey, Unavailable, Value
 from connectors.event.values import PLACEHOLDER
 from connectors.table import Table
 
@@ -16,7 +16,11 @@ _INTEGERS = frozenset({"smallint", "integer", "bigint"})
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a change comes from, as the envelope's `source` block."""
+    """Where a change comes from, as the envelope's `source` block.
+
+    MySQL's family tells `file`, `pos` and `row` of each change: the deletion and the creation that one change of a
+    key becomes have the same. `foreign_key_checks` is False where the session had switched the checks off.
+    """
 
     connector: str
     name: str
@@ -26,6 +30,11 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     ts_ms: int
     lsn: int | None = None
     snapshot: str | None = None
+    file: str | None = None
+    pos: int | None = None
+    row: int | None = None
+    gtid: str | None = None
+    foreign_key_checks: bool = True
 
 
 def encode_change(
@@ -80,6 +89,31 @@ def encode_boundary(status: str, transaction: str, ts_ms: int, count: int | None
 def encode_heartbeat(ts_ms: int) -> tuple[None, bytes]:
     """Business time has reached ts_ms."""
     return None, _encode({"ts_ms": ts_ms})
+
+
+def encode_foreign_keys(
+    keys: Sequence[ForeignKey], *, ts_ms: int, database: str = "", ddl: str | None = None
+) -> tuple[bytes, bytes]:
+    """All foreign keys among the captured tables, in the form of a schema change; they replace those told before."""
+    value = {
+        "ts_ms": ts_ms,
+        "databaseName": database,
+        "ddl": ddl,
+        "tableChanges": [],
+        "foreignKeys": [
+            {
+                "name": key.name,
+                "table": key.table,
+                "columns": key.columns,
+                "parent": key.parent,
+                "parentColumns": key.parent_columns,
+                "onDelete": key.on_delete,
+                "onUpdate": key.on_update,
+            }
+            for key in keys
+        ],
+    }
+    return _encode({"databaseName": database}), _encode(value)
 
 
 def _scalar(value: Value, type_: str) -> Any:

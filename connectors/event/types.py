@@ -32,6 +32,10 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         ts_ms: when the source committed it, in ms since the epoch (the envelope's own time where the source gives none).
         transaction: what groups the events of one source transaction, None where unknown.
         snapshot: whether a snapshot read it.
+        cascades: whether the source's foreign keys acted on it without sending what they did (MySQL and MariaDB,
+            unless the session had switched foreign_key_checks off).
+        place: the row's place in the source's log (file, position, row), where the source's family needs it: the
+            deletion and the creation that one change of a key becomes share it.
     """
 
     table: str
@@ -41,6 +45,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     ts_ms: int
     transaction: str | None = None
     snapshot: bool = False
+    cascades: bool = False
+    place: tuple[str, int, int] | None = None
 
 
 class Truncate(msgspec.Struct, frozen=True):
@@ -65,6 +71,33 @@ class Heartbeat(msgspec.Struct, frozen=True):
     ts_ms: int
 
 
+class ForeignKey(msgspec.Struct, frozen=True):
+    """A foreign key of the source: rows of `table` refer by `columns` to `parent_columns` of `parent`.
+
+    Args:
+        on_delete: what the source does with the rows when their parent is deleted; one of ACTIONS.
+        on_update: what it does with them when the columns they refer to change; one of ACTIONS.
+    """
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+
+
+ACTIONS: Final = frozenset({"CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"})
+
+
+class ForeignKeys(msgspec.Struct, frozen=True):
+    """All foreign keys among the source's captured tables from here on; they replace those told before."""
+
+    keys: tuple[ForeignKey, ...]
+    ts_ms: int
+
+
 class Ignored(msgspec.Struct, frozen=True):
     """Nothing to apply: a tombstone, a schema change, a logical message, or a table nobody declared."""
 
@@ -72,7 +105,7 @@ class Ignored(msgspec.Struct, frozen=True):
     table: str | None = None
 
 
-Event: TypeAlias = Change | Truncate | Boundary | Heartbeat | Ignored
+Event: TypeAlias = Change | Truncate | Boundary | Heartbeat | ForeignKeys | Ignored
 
 
 class EventRefusedError(RowtideError):
