@@ -30,12 +30,19 @@ class Commit(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """What the following rows of a table look like."""
+    """What the following rows of a table look like.
+
+    Args:
+        identity: the replica identity: d(efault), f(ull), i(ndex) or n(othing).
+        keys: the columns of the replica identity, which every deletion tells.
+    """
 
     oid: int
     schema: str
     table: str
     columns: tuple[str, ...]
+    identity: str
+    keys: tuple[str, ...]
 
 
 class Row(NamedTuple):
@@ -111,14 +118,18 @@ def _relation(data: bytes) -> Relation:
     oid = _U32.unpack_from(data, 1)[0]
     schema, position = _string(data, 5)
     table, position = _string(data, position)
+    identity = chr(data[position])
     (count,) = struct.unpack_from(">H", data, position + 1)
     position += 3
-    columns = []
+    columns, keys = [], []
     for _ in range(count):
+        part_of_key = data[position] & 1
         name, position = _string(data, position + 1)
         position += 8
         columns.append(name)
-    return Relation(oid, schema, table, tuple(columns))
+        if part_of_key:
+            keys.append(name)
+    return Relation(oid, schema, table, tuple(columns), identity, tuple(keys))
 
 
 def _string(data: bytes, position: int) -> tuple[str, int]:

@@ -1,0 +1,109 @@
+"""Reading the tables as they are, in the order of their keys, so that an interrupted reading goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from connectors.capture.postgres.connection import Connection
+from connectors.capture.postgres.position import Position
+from connectors.capture.postgres.preflight import Found, quoted
+from connectors.capture.postgres.writer import CHUNK, CHUNK_BYTES, Encoded, Writer, moved
+from connectors.capture.running import Reporter
+from connectors.event import encode_change
+from connectors.failpoints import failpoint
+from connectors.table import Table
+
+
+def read_tables(
+    connection: Connection,
+    tables: Sequence[Table],
+    found: Found,
+    writer: Writer,
+    position: Position,
+    reporter: Reporter,
+    stop: threading.Event,
+) -> bool:
+    """Append the tables' rows, from the position's table and key on; False if stopped before the end.
+
+    The connection's transaction decides what is seen. Memory does not grow with the rows.
+    """
+    names = [table.name for table in tables]
+    begin = names.index(position.table) if position.table in names else 0
+    now = writer.now_ms()
+    for table in tables[begin:]:
+        at = position if table.name == position.table else moved(position, table=table.name, last=None, rows=0)
+        if not _read_table(connection, table, found, writer, at, now, reporter, stop):
+            return False
+    return True
+
+
+def _read_table(
+    connection: Connection,
+    table: Table,
+    found: Found,
+    writer: Writer,
+    position: Position,
+    now: int,
+    reporter: Reporter,
+    stop: threading.Event,
+) -> bool:
+    estimate = _estimate(connection, writer.schema, table.name)
+    source = writer.source(table, now, position.lsn, snapshot="true")
+    rows, messages, size = position.rows, list[Encoded](), 0
+    key: tuple[str, ...] = ()
+
+    def flush() -> None:
+        writer.append(messages, now, moved(position, last=key, rows=rows))
+        failpoint("snapshot_chunk")
+        reporter.advanced(table.name, rows, estimate)
+
+    with connection.cursor().copy(_query(table, found, writer.schema, position.last)) as copy:
+        for row in copy.rows():
+            key = tuple([row[place] for place in table.key_positions])
+            encoded = encode_change(table, "r", key, row, source=source)
+            messages.append(encoded)
+            size += len(encoded[1])
+            rows += 1
+            if len(messages) >= CHUNK or size >= CHUNK_BYTES:
+                if stop.is_set():
+                    return False
+                flush()
+                messages, size = [], 0
+    if stop.is_set():
+        return False
+    if messages:
+        flush()
+    reporter.completed(table.name, rows)
+    return True
+
+
+def _query(table: Table, found: Found, schema: str, last: Sequence[str] | None) -> sql.Composed:
+    present = found.columns[table.name]
+    columns = [
+        sql.SQL("{}::text").format(sql.Identifier(name)) if name in present else sql.SQL("NULL::text")
+        for name in table.names
+    ]
+    key = sql.SQL(", ").join(sql.Identifier(name) for name in table.key)
+    # Rows of tables that inherit from an ordinary table are not that table's; replication does not send them either.
+    query = sql.SQL("SELECT {} FROM {} {}").format(
+        sql.SQL(", ").join(columns),
+        sql.SQL("" if table.name in found.partitioned else "ONLY"),
+        sql.Identifier(schema, table.name),
+    )
+    if last is not None:  # as text of no type yet: it becomes the column's own
+        query += sql.SQL(" WHERE ({}) > ({})").format(key, sql.SQL(", ").join(sql.Literal(value) for value in last))
+    return sql.SQL("COPY ({} ORDER BY {}) TO STDOUT").format(query, key)
+
+
+def _estimate(connection: Connection, schema: str, name: str) -> int:
+    """About how many rows the table has, partitions included; 0 where the source has not counted yet."""
+    row = connection.execute(
+        "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_catalog.pg_class AS c "
+        "WHERE c.oid = to_regclass(%(name)s) OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(to_regclass(%(name)s)) "
+        "WHERE isleaf)",
+        {"name": quoted(schema, name)},
+    ).fetchone()
+    return int(row[0]) if row else 0
