@@ -11,13 +11,18 @@ import psycopg
 import structlog
 from rich.console import Console
 
-from bench import throughput
+from bench import end_to_end, flat, memory, rebuilding, single, throughput
 from bench.report import Outcome, last_line, machine, show
 from bench.run import Run, new_progress
 from bench.stage import postgres
 
 BENCHMARKS: dict[str, Callable[[Run], Outcome]] = {
     "throughput": throughput.run,
+    "single": single.run,
+    "end-to-end": end_to_end.run,
+    "flat": flat.run,
+    "memory": memory.run,
+    "rebuild": rebuilding.run,
 }
 
 
@@ -31,11 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 150)
     outcomes: dict[str, Outcome] = {}
     failures: list[str] = []
-    with postgres() as server, psycopg.connect(server.dsn()) as connection:
-        about = machine(connection.info.server_version)
-    with new_progress(console) as progress:
+    with postgres() as server, new_progress(console) as progress:
+        with psycopg.connect(server.dsn()) as connection:
+            about = machine(connection.info.server_version)
         run = Run(
             console=console,
+            server=server,
             progress=progress,
             scale=options.scale,
             rentals=options.rentals,

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from connectors.embedded import EmbeddedPostgres
 
 
 @dataclass
@@ -16,6 +19,7 @@ class Run:
     """One run of the benchmarks.
 
     Args:
+        server: every benchmark makes its own databases on it.
         scale: multiplies the number of events and rows; below 1 the figures say little.
         rentals: the size of the shop's history, in rentals.
         seconds: when so many have passed, nothing new begins.
@@ -25,6 +29,7 @@ class Run:
 
     console: Console
     progress: Progress
+    server: EmbeddedPostgres
     scale: float = 1.0
     rentals: int = 16_000
     seconds: float = 720.0
@@ -42,6 +47,20 @@ class Run:
     def left(self) -> float:
         """Seconds left."""
         return self.seconds - (time.monotonic() - self.began)
+
+    @contextmanager
+    def databases(self, *names: str) -> Iterator[list[str]]:
+        """Fresh databases of the run's server, gone behind the block. Gives their connection strings."""
+        try:
+            yield [self.server.ensure_database(f"bench_{name}") for name in names]
+        finally:
+            with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
+                for name in (f"bench_{name}" for name in names):
+                    connection.execute(
+                        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
+                        [name],
+                    )
+                    connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     @contextmanager
     def task(self, title: str, steps: int) -> Iterator[Callable[[], None]]:

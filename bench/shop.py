@@ -15,7 +15,7 @@ from connectors.event import Source, encode_boundary, encode_change
 from connectors.log import Message
 from connectors.table import Table
 
-START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday noon: a day of traffic has one midnight
 _RATES = (99, 299, 499)
 _CATEGORIES = ("Action", "Animation", "Comedy", "Documentary", "Drama", "Family", "Horror", "Music", "Travel")
 HISTORY_DAYS = 90
@@ -76,13 +76,17 @@ class Shop:
     Args:
         days: business time that `pace` events take, in days: how dense the traffic is.
         pace: see `days`.
+        start: when the past ends.
     """
 
-    def __init__(self, scale: Scale, *, seed: int = 7, days: float = 1.0, pace: int = 60_000) -> None:
+    def __init__(
+        self, scale: Scale, *, seed: int = 7, days: float = 1.0, pace: int = 60_000, start: datetime = START
+    ) -> None:
         self.scale = scale
+        self.start = start
         self._rng = random.Random(seed)
         self._step = timedelta(days=days / pace)
-        self._now = START
+        self._now = start
         self._films: dict[int, list[str | None]] = {}
         self._items: dict[int, list[str | None]] = {}
         self._customers: dict[int, list[str | None]] = {}
@@ -128,7 +132,7 @@ class Shop:
     def _past(self) -> Iterator[Write]:
         """Rentals in the order of their dates; each item is out at most once at a time."""
         rng, scale = self._rng, self.scale
-        begin = START - timedelta(days=HISTORY_DAYS)
+        begin = self.start - timedelta(days=HISTORY_DAYS)
         free = dict.fromkeys(range(1, scale.items + 1), begin)
         step = timedelta(days=HISTORY_DAYS) / scale.rentals
         out: dict[int, _Rental] = {}
@@ -139,7 +143,7 @@ class Shop:
                 item = rng.randint(1, scale.items)
             back = at + timedelta(minutes=rng.randint(600, 13_000))
             free[item] = back
-            rental = _Rental(number, at, item, rng.randint(1, scale.customers), back if back < START else None)
+            rental = _Rental(number, at, item, rng.randint(1, scale.customers), back if back < self.start else None)
             if rental.back is None:
                 out[item] = rental
             self._rentals = number
@@ -296,9 +300,9 @@ class Encoder:
         self._tables = tables
         self._number = 0
 
-    def snapshot(self, writes: Iterable[Write]) -> Iterator[Message]:
+    def snapshot(self, writes: Iterable[Write], at: datetime = START) -> Iterator[Message]:
         """All rows as one snapshot, between its boundaries, at the shop's start."""
-        ts = _ms(START)
+        ts = _ms(at)
         yield self._boundary("BEGIN", "snapshot:1", ts)
         for write in writes:
             yield self._message(write, ts, None)

@@ -15,7 +15,7 @@ from bench.probe import Parts, ReaderClock, Spent, Statements, cpu_seconds, expl
 from bench.report import Goal, Outcome
 from bench.run import Run
 from bench.shop import HISTORY_DAYS, Scale, Shop
-from bench.stage import PLACE, Connection, Stage, drop_database, postgres
+from bench.stage import PLACE, Connection, Stage
 from consumers.engine import schema
 from consumers.engine.engine import Engine
 from consumers.worker import BatchStats
@@ -47,15 +47,14 @@ def run(run: Run) -> Outcome:
     scale = Scale.of(run.rentals)
     events = max(SEGMENTS * 500, round(90_000 * run.scale))
     outcome = Outcome()
-    with postgres() as server:
-        dense = _measure(run, server.ensure_database("dense"), scale, events, DENSE)
-        outcome.figures = dense
-        drop_database(server, ["dense"])
-        if run.calendar and not run.out_of_time:
+    with run.databases("dense") as (dsn,):
+        outcome.figures = _measure(run, dsn, scale, events, DENSE)
+    if run.calendar and not run.out_of_time:
+        with run.databases("spread") as (dsn,):
             spread_events = max(SEGMENTS * 500, events // 3)
             # The history's rentals took so many days; those of the traffic take as long.
             days = HISTORY_DAYS / scale.rentals * spread_events / _EVENTS_OF_A_RENTAL
-            spread = _measure(run, server.ensure_database("spread"), scale, spread_events, days)
+            spread = _measure(run, dsn, scale, spread_events, days)
             kept = ("days", "events", "events_per_second", "floor_events_per_second", "ratio", "transactions")
             outcome.figures["spread_over_days"] = {name: spread[name] for name in kept}
     outcome.goals = [Goal("events/s as a share of the floor's", outcome.figures["ratio"], GOAL, "at least")]
