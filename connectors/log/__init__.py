@@ -30,7 +30,10 @@ class Message(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is read: a message with the place it got. Offsets of a partition rise by one from 0."""
+    """What is read: a message with the place it got.
+
+    Offsets of a partition rise. The embedded log counts without holes from 0; Kafka leaves numbers out.
+    """
 
     topic: str
     partition: int
@@ -51,8 +54,35 @@ class RetentionGapError(RowtideError):
     """A read asked for offsets that retention has already removed."""
 
 
+class LogTruncatedError(RowtideError):
+    """A position lies behind the end of its partition: the log lost records that were already read."""
+
+
 class UnknownTopicError(RowtideError):
     """The topic does not exist in this log."""
+
+
+class TopicReplacedError(RowtideError):
+    """The topic was deleted and created anew: offsets of the one before mean nothing in it."""
+
+
+class PartitionsAddedError(RowtideError):
+    """The topic has more partitions than when reading began."""
+
+
+class LogUnreachableError(RowtideError):
+    """The log's servers do not answer. Nothing is lost: the same call may be made again once they do.
+
+    Whether an append that raised this was carried out is unknown: ask for the source position before going on.
+    """
+
+
+class LogRefusedError(RowtideError):
+    """The log's servers, or the rules of how to reach them, refuse: wrong credentials, rights or settings."""
+
+
+class FencedError(RowtideError):
+    """Another capture appends to the topic now; this one must not go on."""
 
 
 class Log(Protocol):
@@ -74,7 +104,7 @@ class Log(Protocol):
         """
 
     def source_position(self, topic: str) -> str | None:
-        """The last position a capture stored with what it appended to the topic."""
+        """The last position a capture stored with what it appended to the topic. Raises UnknownTopicError."""
 
     def read(
         self, positions: Mapping[TopicPartition, int], *, limit: int, max_bytes: int = 16 * 1024 * 1024
@@ -83,8 +113,21 @@ class Log(Protocol):
 
         Per partition records come in the order of their offsets without holes. The embedded log returns the
         partitions merged in the order of appending, the same at every reading. Stops after the record that
-        exceeds `max_bytes`. Raises RetentionGapError if a position lies before the retained start, and
-        RowtideError if it lies beyond the end.
+        exceeds `max_bytes`. Empty means that there was nothing behind the positions. Raises RetentionGapError if a
+        position lies before the retained start, LogTruncatedError if it lies beyond the end, TopicReplacedError,
+        PartitionsAddedError, UnknownTopicError and LogUnreachableError; never skips.
+        """
+
+    def commit_hint(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Tell the log's own tools how far a reader is, as far as the log has such. Neither blocks nor raises."""
+
+    def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """What tells each topic from one of the same name created later. Raises UnknownTopicError."""
+
+    def expect(self, ids: Mapping[str, str]) -> None:
+        """Compare with what `topic_ids` returned when the positions were stored, now and at every later read.
+
+        Raises TopicReplacedError and UnknownTopicError.
         """
 
     def extents(self, topics: Iterable[str]) -> Mapping[TopicPartition, Extent]:

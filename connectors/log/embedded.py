@@ -16,7 +16,16 @@ from typing import Any
 import psycopg
 
 from connectors.errors import RowtideError
-from connectors.log import Extent, Message, Record, RetentionGapError, TopicPartition, UnknownTopicError
+from connectors.log import (
+    Extent,
+    LogTruncatedError,
+    Message,
+    Record,
+    RetentionGapError,
+    TopicPartition,
+    TopicReplacedError,
+    UnknownTopicError,
+)
 
 _APPEND_LOCK = 0x6C6F67
 _CHANNEL = "rowtide_log"
@@ -163,21 +172,30 @@ class EmbeddedLog:
             after = self._places.pop(known, None)
             if after is None:
                 after = self._start(connection, positions)
-            records, last, size = [], after, 0
+            records: list[Record] = []
+            last, size = after, 0
             wanted = {(self._topic(connection, place.topic)[0], place.partition) for place in positions}
             topics = sorted({topic_id for topic_id, _ in wanted})
+            following = dict(positions)
             for row in self._rows(connection, after, topics, limit):
-                last = row[0]
-                place = TopicPartition(self._names[row[1]], row[2])
-                if (row[1], row[2]) not in wanted or row[3] < positions[place]:
+                if (row[1], row[2]) not in wanted:
+                    last = row[0]
                     continue
-                records.append(Record(place.topic, place.partition, row[3], row[4], row[5], row[6]))
+                place, offset = TopicPartition(self._names[row[1]], row[2]), row[3]
+                if offset > following[place]:  # retention, of this process or another, was faster than the reader
+                    if records:
+                        break
+                    raise _gap(place, following[place], offset)
+                last = row[0]
+                if offset < following[place]:
+                    continue
+                records.append(Record(place.topic, place.partition, offset, row[4], row[5], row[6]))
+                following[place] = offset + 1
                 size += len(row[5] or b"") + len(row[6] or b"")
                 if size >= max_bytes or len(records) >= limit:
                     break
-            following = dict(positions)
-            for record in records:
-                following[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            if not records:
+                self._start(connection, positions)  # what is not there may have gone
             self._places = {frozenset(following.items()): last}
         return records
 
@@ -211,13 +229,9 @@ class EmbeddedLog:
                     hint="See `rowtide log topics`.",
                 )
             if offset < extent.start:
-                raise RetentionGapError(
-                    f"The events {offset} to {extent.start - 1} of {place.topic}/{place.partition} are no longer in the "
-                    f"log: it begins at {extent.start}.",
-                    hint="What they changed is lost to the log: take a new snapshot of the source (`rowtide init --snapshot`).",
-                )
+                raise _gap(place, offset, extent.start)
             if offset > extent.end:
-                raise RowtideError(
+                raise LogTruncatedError(
                     f"The position {offset} of {place.topic}/{place.partition} lies behind the end of the log, "
                     f"{extent.end}.",
                     hint="The log was recreated or restored from a backup: rebuild with `rowtide rebuild`.",
@@ -258,6 +272,27 @@ class EmbeddedLog:
             for _ in self._listener.notifies(timeout=timeout, stop_after=1):
                 return True
         return False
+
+    # --- identity ---
+
+    def commit_hint(self, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Log`. Nothing to tell: the positions lie in the same database."""
+
+    def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """See `Log`."""
+        with self._reading:
+            connection = self._connected("_reader")
+            self._load_topics(connection)
+            return {topic: str(self._topic(connection, topic)[0]) for topic in topics}
+
+    def expect(self, ids: Mapping[str, str]) -> None:
+        """See `Log`. Rows name a topic by its id, so that a reader never meets another topic's."""
+        for topic, present in self.topic_ids(ids).items():
+            if present != ids[topic]:
+                raise TopicReplacedError(
+                    f"The topic {topic} is not the one the stored positions are of: it was created anew.",
+                    hint="Rebuild from what is in it now with `rowtide rebuild`.",
+                )
 
     # --- retention ---
 
@@ -350,6 +385,14 @@ class EmbeddedLog:
         for connection in (self._writer, self._reader, self._listener):
             if connection is not None:
                 connection.close()
+
+
+def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:
+    return RetentionGapError(
+        f"The events {offset} to {start - 1} of {place.topic}/{place.partition} are no longer in the log: it begins "
+        f"at {start}.",
+        hint="What they changed is lost to the log: take a new snapshot of the source (`rowtide init --snapshot`).",
+    )
 
 
 def _hex(value: bytes | None) -> str:
