@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from bench.floor import Floor
+from bench.floor import SCHEMA, Floor
 from bench.probe import Parts, ReaderClock, Spent, Statements, cpu_seconds, explaining, timed_engine
 from bench.report import Goal, Outcome
 from bench.run import Run
@@ -18,6 +18,8 @@ from bench.shop import HISTORY_DAYS, Scale, Shop
 from bench.stage import PLACE, Connection, Stage
 from consumers.engine import schema
 from consumers.engine.engine import Engine
+from consumers.engine.sqltext import quote
+from consumers.engine.verify import verify
 from consumers.worker import BatchStats
 
 BATCH = 5_000
@@ -89,9 +91,28 @@ def _measure(run: Run, dsn: str, scale: Scale, events: int, days: float) -> dict
             if run.profile and days == DENSE:
                 _append(stage, shop, BATCH)
                 _profile(run, stage, engine, connection)
+    _prove(stage)
     stage.close()
     assert ours.events == floor.events, f"{ours.events} events applied, the floor had {floor.events}"
     return _figures(stage, floor, floor_read, ours, clock, days) | {"history_rows": history, "seed": run.seed}
+
+
+def _prove(stage: Stage) -> None:
+    """What is fast and wrong is worth nothing: the models equal their queries, the floor's rows the mirror's."""
+    source = schema.schemas(stage.name)[1]
+    with psycopg.connect(stage.dsn) as connection:
+        checks = verify(connection, stage.analysis, stage.name)
+        wrong = [check.name for check in checks if not check.clean]
+        for name in stage.tables:
+            ours, floors = (f"{quote(place)}.{quote(name)}" for place in (source, SCHEMA))
+            row = connection.execute(
+                f"SELECT count(*) FROM ((TABLE {ours} EXCEPT TABLE {floors}) UNION ALL "
+                f"(TABLE {floors} EXCEPT TABLE {ours})) AS d"
+            ).fetchone()
+            if row != (0,):
+                wrong.append(f"the floor's {name}")
+    if wrong:
+        raise RuntimeError(f"not as they should be: {', '.join(wrong)}")
 
 
 def _append(stage: Stage, shop: Shop, events: int) -> tuple[int, int]:
