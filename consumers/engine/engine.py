@@ -298,9 +298,9 @@ class Engine:
         for name, images in self._mirror.apply(cursor, changes):
             self._refresher.route(cursor, name, images)
         failpoint("mirror_written")
-        single = next((unit for unit in units if unit.changes), units[0])
-        moment = times[0] if len(units) > 1 else times[-1]
-        self._refresher.refresh(cursor, Causes(_text(moment), single.cause))
+        # What feeds histories is either done by now or stands in the only unit that has changes: it tells the time.
+        number = next((n for n, unit in enumerate(units) if unit.changes), 0)
+        self._refresher.refresh(cursor, Causes(_text(times[number]), units[number].cause))
 
     def _write_waves(self, units: Sequence[Unit], times: Sequence[int | None]) -> list[Change | Truncate]:
         """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""

@@ -222,7 +222,10 @@ class Replay:
                 break
             self.clock = midnight
             self._observe(tables, "due")
-        if moment is not None and (self.clock is None or moment > self.clock):
+        if moment is not None and self.clock is None:
+            self.clock = moment  # the first day has begun, whatever its first unit brings
+            self._observe(tables, "due")
+        elif moment is not None and self.clock is not None and moment > self.clock:
             self.clock = moment
 
     def change(self, tables: Mapping[str, Collection[Row]], cause: str) -> None:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from rental_oracle import KEYS, Models, compute
 
-from connectors.event import Change, Source, encode_boundary, encode_change, encode_heartbeat
+from connectors.event import Change, Source, Truncate, encode_boundary, encode_change, encode_heartbeat
 from connectors.log import Message, Record, TopicPartition
 from connectors.table import Table
 from consumers.domain import Domain
@@ -51,8 +51,8 @@ class Shop:
     def __init__(self, domain: Domain, take: Callable[[Unit], object]) -> None:
         self.domain = domain
         self.rows: dict[str, dict[Any, dict[str, Any]]] = {name: {} for name in domain.mirror_tables}
-        self._take = take
-        self._pending: list[Change] = []
+        self.take = take
+        self._pending: list[Change | Truncate] = []
         self._offset = 0
 
     @property
@@ -76,6 +76,18 @@ class Shop:
     def remove(self, name: str, key: Any) -> None:
         """Delete a row."""
         self._change(self.domain.mirror_tables[name], "d", self.rows[name].pop(key))
+
+    def move(self, name: str, key: Any, new: Any) -> None:
+        """Change a row's key (of one column): a deletion and a creation, as captures tell it."""
+        table = self.domain.mirror_tables[name]
+        row = self.rows[name][key]
+        self.remove(name, key)
+        self.put(name, **{**row, table.key[0]: new})
+
+    def truncate(self, name: str) -> None:
+        """Remove all rows of a table at once."""
+        self.rows[name].clear()
+        self._pending.append(Truncate(name, 0))
 
     def _change(self, table: Table, op: Any, row: Mapping[str, Any]) -> None:
         key = tuple(str(text(row[name])) for name in table.key)
@@ -138,7 +150,7 @@ class Shop:
             else:  # time passes, and nothing happens
                 unit.positions[TopicPartition(TOPIC, 0)] = self._offset
         self._pending = []
-        self._take(unit)
+        self.take(unit)
         return unit
 
 

@@ -10,6 +10,8 @@ import pytest
 from rental_oracle import local_day
 from rental_shop import LiveShop, furnished, moment
 
+from consumers.engine.units import Unit
+
 Make = Callable[..., LiveShop]
 
 
@@ -485,6 +487,19 @@ def test_every_transition_of_an_item_is_kept(shop: LiveShop) -> None:
         (moment("2024-03-05 10:00"), "available", None, gone.cause),
     ]
     assert rented.cause.startswith("rental@dvdrental/0/")
+
+
+def test_a_transition_has_the_time_of_its_own_unit(shop: LiveShop) -> None:
+    """Applied together with units before it in which nothing changed, a change keeps its own time and cause."""
+    shop.at("2024-03-01 09:00")
+    made: list[Unit] = []
+    shop.take = made.append
+    shop.at("2024-03-01 10:00")  # nothing but the time
+    shop.rent(1, item=1, customer=1, at="2024-03-01 11:00")
+    rented = shop.at("2024-03-01 11:00")
+    shop.at("2024-03-01 12:00")
+    shop.engine.apply(made)
+    assert shop.audit()[-1] == (moment("2024-03-01 11:00"), "available", "rented", rented.cause)
 
 
 # --- days that are closed ---
