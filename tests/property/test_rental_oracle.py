@@ -1,0 +1,120 @@
+"""Random histories of a rental shop through the engine, against the same rules in plain Python."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from rental_history import RentalHistory
+from rental_oracle import Transition
+from rental_shop import assert_models, expected, read
+
+from connectors.state import migrate
+from consumers.domain import load_domain
+from consumers.engine import instance
+from consumers.engine.analysis import Analysis, analyse
+from consumers.engine.engine import Engine
+from consumers.engine.moments import from_datetime, to_datetime
+from consumers.engine.units import Unit
+from consumers.engine.verify import verify
+
+SECONDS_A_BATCH = 1 / 35  # of the time budget, for each of --batches
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return analyse(load_domain("rental"))
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
+    migrate(database)
+    with psycopg.connect(database) as opened:
+        yield opened
+
+
+def create(connection: psycopg.Connection[Any], analysis: Analysis, name: str) -> Engine:
+    connection.autocommit = True
+    instance.create(connection, name, analysis)
+    epoch = instance.take_over(connection, name)
+    connection.autocommit = False
+    return Engine(connection, analysis, name, epoch)
+
+
+def assert_clean(connection: psycopg.Connection[Any], analysis: Analysis, name: str, note: str) -> None:
+    found = [check for check in verify(connection, analysis, name) if not check.clean]
+    assert found == [], note
+
+
+def test_the_tables_are_what_python_computes_after_every_batch(
+    connection: psycopg.Connection[Any], analysis: Analysis, batches: int, seed: int
+) -> None:
+    """However units are batched, doubled and interrupted: models equal their queries, and plain Python's tables."""
+    print(f"seed {seed}")
+    rng = random.Random(f"rental{seed}")
+    engine = create(connection, analysis, "live")
+    history = RentalHistory(analysis.domain, rng)
+    before = [history.first()]
+    engine.apply(before)
+    deadline, number = time.monotonic() + batches * SECONDS_A_BATCH, 0
+    while time.monotonic() < deadline or number < 30:
+        number += 1
+        note = f"seed {seed}, batch {number}"
+        batch = [history.unit() for _ in range(rng.choice([1, 1, 2, 5, 20]))]
+        engine.apply([*before, *batch] if rng.random() < 0.2 else batch)
+        assert engine.clock == from_datetime(history.replay.clock), note
+        assert_clean(connection, analysis, "live", note)
+        now = to_datetime(engine.clock)
+        assert_models(connection, "live", expected(history.shop, now, **history.values), note)
+        assert_history(connection, "live", history, note)
+        before = batch
+        if rng.random() < 0.05:
+            engine = Engine(connection, analysis, "live", engine._epoch)
+    print(f"{number} batches")
+
+
+def test_audit_and_days_are_the_same_however_batches_are_cut(
+    connection: psycopg.Connection[Any], analysis: Analysis, seed: int
+) -> None:
+    """One by one, in random cuts with doubles and restarts, or all at once: the same audit and days, as in Python."""
+    print(f"seed {seed}")
+    rng = random.Random(f"cuts{seed}")
+    history = RentalHistory(analysis.domain, rng)
+    units = [history.first(), *(history.unit() for _ in range(250))]
+    end = from_datetime(history.end())
+    for name, sizes in {"single": [1], "random": [1, 3, 17, 60], "whole": [len(units)]}.items():
+        engine = create(connection, analysis, name)
+        rest, before = units, list[Unit]()
+        while rest:
+            size = rng.choice(sizes)
+            engine.apply(before + rest[:size])
+            before, rest = rest[:size], rest[size:]
+            if name == "random" and rng.random() < 0.3:
+                engine = Engine(connection, analysis, name, engine._epoch)
+        engine.advance(end)
+        note = f"seed {seed}, {name}"
+        assert_clean(connection, analysis, name, note)
+        assert_models(connection, name, expected(history.shop, to_datetime(end), **history.values), note)
+        assert_history(connection, name, history, note)
+    assert sum(len(transitions) for transitions in history.replay.audit.values()) > 20
+    assert len(history.replay.days) > 10
+
+
+def assert_history(connection: psycopg.Connection[Any], name: str, history: RentalHistory, note: str) -> None:
+    """inventory_audit has Python's transitions in their order, and daily_summary Python's days."""
+    with connection.transaction():
+        rows = connection.execute(
+            f'SELECT inventory_id, at, from_value, to_value, cause FROM "{name}".inventory_audit ORDER BY inventory_id, seq'
+        ).fetchall()
+    audit: dict[int, list[Transition]] = {}
+    for item, *transition in rows:
+        audit.setdefault(item, []).append(Transition(*transition))
+    assert dict(history.replay.audit) == audit, note
+    days = read(connection, name, "daily_summary", "day")
+    assert history.replay.days == {
+        day: {column: row[column] for column in history.replay.days.get(day, row)} for day, row in days.items()
+    }, note
