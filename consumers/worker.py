@@ -1,11 +1,7 @@
-"""The worker: reads the log from the stored positions, decodes, and hands units to the engine.
-
-Decoding of the next records runs in a thread of its own while the database works on those before.
-"""
+"""The worker: takes the log's units from a reader and has the engine apply them, until stopped or idle."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,11 +10,12 @@ from typing import NamedTuple
 
 import structlog
 
-from connectors.event import Decoder, Event, EventRefusedError
-from connectors.log import Log, Record, TopicPartition
+from connectors.event import Decoder
+from connectors.log import Log, TopicPartition
 from consumers.engine.engine import Applied, Engine
 from consumers.engine.failpoints import failpoint
-from consumers.engine.units import Assembler, Parked, Unit
+from consumers.engine.units import Unit
+from consumers.reader import Reader
 
 log = structlog.get_logger()
 
@@ -44,70 +41,6 @@ class Totals:
     parked: int = 0
     ignored: int = 0
     keys: dict[str, int] = field(default_factory=dict)
-
-
-class Reader:
-    """Reads and decodes ahead of the engine, in a thread, at most a few chunks.
-
-    Args:
-        positions: the next offset to read for each partition.
-        limit: records of one chunk.
-    """
-
-    def __init__(
-        self, source: Log, decoder: Decoder, positions: dict[TopicPartition, int], limit: int, max_bytes: int
-    ) -> None:
-        self._log = source
-        self._decoder = decoder
-        self._positions = positions
-        self._limit = limit
-        self._max_bytes = max_bytes
-        self._chunks: queue.Queue[list[tuple[Record, Event | Parked]] | Exception] = queue.Queue(maxsize=2)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                records = self._log.read(self._positions, limit=self._limit, max_bytes=self._max_bytes)
-                if not records:
-                    self._put([])
-                    self._log.wait(0.2)
-                    continue
-                self._put([(record, decode(self._decoder, record)) for record in records])
-                for record in records:
-                    self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-        except Exception as error:  # noqa: BLE001 - raised again where it is handled, in the worker's thread
-            self._put(error)
-
-    def _put(self, item: list[tuple[Record, Event | Parked]] | Exception) -> None:
-        while not self._stop.is_set():
-            try:
-                self._chunks.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def next(self) -> list[tuple[Record, Event | Parked]]:
-        """The next chunk; empty when the end of the log was reached. Raises what reading raised."""
-        item = self._chunks.get()
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._thread.join(timeout=5)
-
-
-def decode(decoder: Decoder, record: Record) -> Event | Parked:
-    """The record's event, or the record with the reason why it is none."""
-    try:
-        return decoder.decode(record.key, record.value)
-    except EventRefusedError as error:
-        return Parked(record, error.message)
 
 
 class Worker:
@@ -145,34 +78,32 @@ class Worker:
         self.lag_ms: float | None = None
 
     def start_positions(self) -> dict[TopicPartition, int]:
-        """From where to read: the stored positions, for partitions never read the log's start."""
-        extents = self._log.extents(self._topics)
-        return {place: self._engine.positions.get(place, extent.start) for place, extent in extents.items()}
+        """From where to read: the stored positions; what was never read, from the very first event.
+
+        A log that no longer has its beginning is a gap, and reading says so.
+        """
+        return {place: self._engine.positions.get(place, 0) for place in self._log.extents(self._topics)}
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Work until stopped, or until the end of the log is reached."""
         reader = Reader(self._log, self._decoder, self.start_positions(), self._limit, self._max_bytes)
-        assembler = Assembler(self._limit)
         pieces = False
         try:
             while not stop.is_set():
                 chunk = reader.next()
-                if not chunk:
-                    if until_idle and not assembler.open:
-                        return
-                    if not assembler.open:
-                        self._tick_if_due()
-                    continue
                 units: list[Unit] = []
-                for record, event in chunk:
-                    for unit in assembler.feed(record, event):
-                        if unit.complete and not unit.continued:
-                            units.append(unit)
-                            continue
-                        self._apply(units)
-                        units = []
-                        pieces = self._piece(unit, begun=pieces)
+                for unit in chunk.units:
+                    if unit.complete and not unit.continued:
+                        units.append(unit)
+                        continue
+                    self._apply(units)
+                    units = []
+                    pieces = self._piece(unit, begun=pieces)
                 self._apply(units)
+                if chunk.at_end and not chunk.open:
+                    if until_idle:
+                        return
+                    self._tick_if_due()
         finally:
             if pieces:
                 self._engine.abandon()

@@ -31,15 +31,17 @@ from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
 from consumers.engine.refresh import Causes, Refresher
 from consumers.engine.statements import build_inputs, next_due_sql
 from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
+from consumers.engine.transitions import Key, Transitions
 from consumers.engine.units import Parked, Placed, Unit
 
 DUE = "due"
 # The state database may lose its last moments in a crash of the machine: positions and effects go together, and
-# the log still has the events. So no commit waits for the disk.
+# the log still has the events. So no commit waits for the disk. What is worked on is in memory, hence the page costs.
 SESSION = """
 SET synchronous_commit = off; SET join_collapse_limit = 16; SET from_collapse_limit = 16; SET jit = off;
 SET plan_cache_mode = force_generic_plan; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
-SET extra_float_digits = 1; SET bytea_output = 'hex'; SET work_mem = '64MB'; SET application_name = 'rowtide'
+SET extra_float_digits = 1; SET bytea_output = 'hex'; SET work_mem = '64MB'; SET application_name = 'rowtide';
+SET random_page_cost = 0.1; SET seq_page_cost = 0.1
 """
 
 
@@ -99,12 +101,14 @@ class Engine:
         plans, _ = find_plans(analysis, relations)
         inputs = build_inputs(analysis, relations, plans)
         self._tables = tables
+        self._mirror = Mirror(tables, inputs)
         self._exact = exact_models(analysis)
         self._cone = cone(analysis, self._exact)
         self._tokens = table_tokens(analysis) if self._exact else {}
+        self._transitions = Transitions(tables, self._tokens, self._mirror.lookup)
         self._steps = steps_count(analysis)
         self._clocked = [n for n, model in enumerate(analysis.models) if model.clocked]
-        self._mirror = Mirror(tables, inputs)
+        self._exact_clocked = [n for n in self._clocked if analysis.models[n].name in self._cone]
         self._refresher = Refresher(analysis, inputs, relations, self._exact, plans)
         self._cursor: Cursor = psycopg.RawCursor(connection)
         self._positions: dict[TopicPartition, int] = {}
@@ -141,10 +145,10 @@ class Engine:
             self._clock = row[0] if row else None
             self._due = self._read_due()
 
-    def _read_due(self) -> int | None:
-        if not self._clocked:
+    def _read_due(self, of: Sequence[int] | None = None) -> int | None:
+        models = [self._analysis.models[n] for n in (self._clocked if of is None else of)]
+        if not models:
             return None
-        models = [self._analysis.models[n] for n in self._clocked]
         text = f"SELECT (extract(epoch FROM due) * 1000000)::bigint FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)"
         row = self._cursor.execute(text, prepare=True).fetchone()
         return row[0] if row else None
@@ -168,7 +172,11 @@ class Engine:
 
     def _is_new(self, unit: Unit) -> bool:
         """Whether the unit lies behind the stored positions; a log may deliver one twice."""
-        return any(offset > self._positions.get(place, 0) for place, offset in unit.positions.items())
+        known = self._positions
+        for place, offset in unit.positions.items():  # noqa: SIM110 - any() with a generator costs twice as much
+            if offset > known.get(place, 0):
+                return True
+        return False
 
     def _times(self, units: Sequence[Unit]) -> list[int | None]:
         """The business time of each unit: never before an earlier one, never before the clock."""
@@ -280,9 +288,12 @@ class Engine:
             self._finish(units)
             failpoint("before_commit")
 
-    def _check_cut(self, times: Sequence[int | None]) -> None:
-        """See whether a row changes by itself among these units, even one that a later unit changes again."""
-        self._due = self._read_due()
+    def _check_cut(self, times: Sequence[int | None], models: Sequence[int] | None = None) -> None:
+        """See whether a row changes by itself among these units, even one that a later unit changes again.
+
+        `models`: those that were refreshed, where not all were.
+        """
+        self._due = self._read_due(models)
         if self._clock is not None:
             self._check_due(self._clock)
         last, due = times[-1], self._due
@@ -305,84 +316,26 @@ class Engine:
     def _write_waves(self, units: Sequence[Unit], times: Sequence[int | None]) -> list[Change | Truncate]:
         """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""
         cursor = self._cursor
-        touched = self._touched(units)
+        touched = self._transitions.touched(cursor, units)
         feeding = [number for number, tokens in enumerate(touched) if tokens is None or tokens]
+        texts = [_text(moment) for moment in times]
         groups = waves.grouped(waves.assign([touched[number] for number in feeding]))
         for group in groups:
             members = [feeding[number] for number in group]
-            by_key: dict[int, dict[tuple[str | None, ...], tuple[str, str]]] = {n: {} for n in self._exact}
+            by_key: dict[int, dict[Key, tuple[str, str]]] = {n: {} for n in self._exact}
             for number in members:
-                for token in touched[number] or ():
-                    if isinstance(token[0], int):
-                        by_key[token[0]][token[1]] = (_text(times[number]), units[number].cause)
+                told = (texts[number], units[number].cause)
+                for owner, key in touched[number] or ():
+                    if owner.__class__ is int:
+                        by_key[owner][key] = told
             alone = touched[members[0]] is None
             changes = [p.event for number in members for p in units[number].changes if p.event.table in self._tokens]
             for name, images in self._mirror.apply(cursor, changes):
                 self._refresher.route(cursor, name, images)
-            causes = Causes(_text(times[members[-1]]), units[members[-1]].cause, None if alone else by_key)
+            causes = Causes(texts[members[-1]], units[members[-1]].cause, None if alone else by_key)
             self._refresher.refresh(cursor, causes, only=self._cone)
-            self._check_cut(times)
+            self._check_cut(times, self._exact_clocked)
         return [p.event for unit in units for p in unit.changes if p.event.table not in self._tokens]
-
-    def _touched(self, units: Sequence[Unit]) -> list[set[tuple[Any, tuple[str | None, ...]]] | None]:
-        """What each unit touches of histories and of the rows that feed them; None: a barrier."""
-        known = self._known_columns(units)
-        result: list[set[tuple[Any, tuple[str | None, ...]]] | None] = []
-        for unit in units:
-            tokens: set[tuple[Any, tuple[str | None, ...]]] = set()
-            barrier = False
-            for placed in unit.changes:
-                event = placed.event
-                table_tokens = self._tokens.get(event.table)
-                if table_tokens is None:
-                    continue
-                barrier = barrier or table_tokens.barrier or isinstance(event, Truncate)
-                if isinstance(event, Truncate):
-                    known[event.table] = {}
-                else:
-                    tokens.add((event.table, event.key))
-                    self._touch(event, known.setdefault(event.table, {}), tokens)
-            result.append(None if barrier else tokens)
-        return result
-
-    def _touch(
-        self,
-        event: Change,
-        known: dict[tuple[str, ...], dict[str, str | None]],
-        tokens: set[tuple[Any, tuple[str | None, ...]]],
-    ) -> None:
-        """Add the history keys of the row as it was and as it becomes; remember it as it becomes."""
-        names = self._tables[event.table].names
-        before = known.get(event.key)
-        after: dict[str, str | None] | None = None
-        wanted = {column for _, columns in self._tokens[event.table].columns for column in columns}
-        if event.row is not None:
-            after = {}
-            for column in wanted:
-                value = event.row[names.index(column)]
-                after[column] = value if value is None or isinstance(value, str) else (before or {}).get(column)
-        for number, columns in self._tokens[event.table].columns:
-            for row in (before, after):
-                if row is not None:
-                    tokens.add((number, tuple(row[column] for column in columns)))
-        if after is None:
-            known.pop(event.key, None)
-        else:
-            known[event.key] = after
-
-    def _known_columns(self, units: Sequence[Unit]) -> dict[str, dict[tuple[str, ...], dict[str, str | None]]]:
-        """The columns that tell history keys, of the rows that the units change, as the mirror has them now."""
-        keys: dict[str, set[tuple[str, ...]]] = {}
-        for unit in units:
-            for placed in unit.changes:
-                if isinstance(placed.event, Change) and placed.event.table in self._tokens:
-                    keys.setdefault(placed.event.table, set()).add(placed.event.key)
-        known: dict[str, dict[tuple[str, ...], dict[str, str | None]]] = {}
-        for table, wanted in keys.items():
-            columns = sorted({column for _, names in self._tokens[table].columns for column in names})
-            found = self._mirror.lookup(self._cursor, table, list(wanted), columns) if columns else {}
-            known[table] = {key: dict(zip(columns, values, strict=True)) for key, values in found.items()}
-        return known
 
     # --- a unit too large to hold ---
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 
@@ -19,12 +19,10 @@ Row = tuple[Value, ...]
 Cursor = psycopg.RawCursor[tuple[Any, ...]]
 
 
-class Image(NamedTuple):
-    """A changed row: which columns differ (bits), the image columns as they were and as they are (text)."""
-
-    mask: int
-    old: tuple[str | None, ...] | None
-    new: tuple[str | None, ...] | None
+Texts = tuple[str | None, ...]
+# A changed row: which columns differ (bits), the image columns as they were and as they are. There is one for every
+# row that changes anywhere, hence plain tuples.
+Image = tuple[int, Texts | None, Texts | None]
 
 
 class MissingRowsError(Exception):
@@ -95,7 +93,7 @@ class Mirror:
         gone = [key for key, row in rows.items() if row is None]
         if gone:
             found = cursor.execute(self._deletes[name], self._key_arrays(table, entry, gone), prepare=True).fetchall()
-            images += [Image(ALL, row[1:], None) for row in found]
+            images += [(ALL, row[1:], None) for row in found]
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in rows.values():
             if row is None:
@@ -137,9 +135,9 @@ class Mirror:
         for number, row in enumerate(rows, start=1):
             before = found.get(number)
             if before is None:
-                images.append(Image(ALL, None, tuple([row[p] for p in places])))  # type: ignore[misc]
+                images.append((ALL, None, tuple([row[p] for p in places])))  # type: ignore[misc]
             elif before[1]:
                 old = before[2:]
                 new = tuple([o if row[p] is UNAVAILABLE else row[p] for p, o in zip(places, old, strict=True)])
-                images.append(Image(before[1], old, new))  # type: ignore[arg-type]
+                images.append((before[1], old, new))  # type: ignore[arg-type]
         return images

@@ -103,7 +103,7 @@ class Refresher:
         if not images:
             return
         for model, mask in entry.whole:
-            if model not in self._whole and any(image.mask & mask for image in images):
+            if model not in self._whole and any(image[0] & mask for image in images):
                 self._whole.add(model)
         for carried in entry.differences:
             if carried.model not in self._whole:
@@ -117,7 +117,7 @@ class Refresher:
 
     def _add(self, cursor: Cursor, route: Route, images: Sequence[Image]) -> None:
         mask, keys = route.mask, self._keys[route.model]
-        concerned = [image for image in images if image.mask & mask]
+        concerned = [image for image in images if image[0] & mask]
         if not concerned:
             return
         if route.direct is not None:
@@ -134,7 +134,7 @@ class Refresher:
                 {
                     tuple([row[p] for p in route.positions])
                     for image in concerned
-                    for row in (image.old, image.new)
+                    for row in image[1:]
                     if row is not None
                 }
             )
@@ -238,9 +238,7 @@ class Refresher:
         if images:
             width = len(entry.images)
             changed = [
-                Image(
-                    row[0], row[3 : 3 + width] if row[1] else None, row[3 + width : 3 + 2 * width] if row[2] else None
-                )
+                (row[0], row[3 : 3 + width] if row[1] else None, row[3 + width : 3 + 2 * width] if row[2] else None)
                 for row in rows
             ]
             self.route(cursor, model.name, changed)
@@ -269,9 +267,7 @@ class Refresher:
         self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(rows)
         images_at = 4 + len(model.scope)
         old, new = slice(images_at, images_at + len(entry.images)), slice(images_at + len(entry.images), None)
-        changed = [
-            Image(row[1], row[old] if row[2] else None, row[new] if row[3] else None) for row in rows if not row[0]
-        ]
+        changed = [(row[1], row[old] if row[2] else None, row[new] if row[3] else None) for row in rows if not row[0]]
         self.route(cursor, model.name, changed)
         return [row[4:images_at] for row in rows if row[0]]
 
@@ -294,7 +290,7 @@ class Differences:
     def add(self, carried: Carried, images: Sequence[Image]) -> None:
         """Take what concerns the model: a changed row goes as it was and comes as it is."""
         mask, places = carried.mask, carried.places
-        concerned = [image for image in images if image.mask & mask]
+        concerned = [image for image in images if image[0] & mask]
         gone = [tuple([old[p] for p in places]) for _, old, _ in concerned if old is not None]
         come = [tuple([new[p] for p in places]) for _, _, new in concerned if new is not None]
         self._signs += ["-1"] * len(gone) + ["1"] * len(come)

@@ -177,36 +177,35 @@ def upsert_sql(table: Table, entry: Input, columns: Sequence[str]) -> str:
     """Bring rows into the mirror; returns for each row that was there: its number, the mask, its old images.
 
     Parameters: one array per column of `columns`. With all columns rows are inserted where absent; with fewer
-    (some values unavailable) only rows that are there change.
+    (some values unavailable) only rows that are there change. Rows that are there are found once and written by
+    their place (ctid).
     """
     types = entry.relation.columns
     rows = unnest([(name, types[name]) for name in columns], "__n", ordinality=True)
     same = " AND ".join(f"m.{quote(k)} = __n.{quote(k)}" for k in table.key)
     others = [name for name in columns if name not in table.key]
     mask_entry = Input(entry.relation, entry.images, {c: b for c, b in entry.bits.items() if c in columns})
-    old = (
-        f"__n AS MATERIALIZED (SELECT * FROM {rows}), "
-        f"__o AS MATERIALIZED (SELECT __n.__ord, {mask_entry.mask_sql('m', '__n')} AS __mask"
-        f"{entry.images_sql('m')} FROM __n JOIN {quote(table.name)} AS m ON {same})"
-    )
-    changed = " OR ".join(
-        f"{comparable(f'm.{quote(c)}', types[c])} IS DISTINCT FROM {comparable(f'{{new}}.{quote(c)}', types[c])}"
+    differs = " OR ".join(
+        f"{comparable(f'm.{quote(c)}', types[c])} IS DISTINCT FROM {comparable(f'__n.{quote(c)}', types[c])}"
         for c in others
     )
-    if set(columns) == set(table.names):
-        write = f"INSERT INTO {quote(table.name)} AS m ({quoted(columns)}) SELECT {quoted(columns)} FROM __n"
-        if others:
-            assign = ", ".join(f"{quote(c)} = EXCLUDED.{quote(c)}" for c in others)
-            write += f" ON CONFLICT ({quoted(table.key)}) DO UPDATE SET {assign} WHERE {changed.format(new='EXCLUDED')}"
-        else:
-            write += f" ON CONFLICT ({quoted(table.key)}) DO NOTHING"
-    else:
-        assign = (
-            ", ".join(f"{quote(c)} = __n.{quote(c)}" for c in others)
-            or f"{quote(table.key[0])} = m.{quote(table.key[0])}"
+    images = "".join(f", m.{quote(c)}::text AS {quote('o_' + c)}" for c in entry.images)
+    writes = []
+    if others:
+        assign = ", ".join(f"{quote(c)} = __o.{quote(c)}" for c in others)
+        writes.append(
+            f"__w AS (UPDATE {quote(table.name)} AS m SET {assign} FROM __o WHERE m.ctid = __at AND __differs)"
         )
-        write = f"UPDATE {quote(table.name)} AS m SET {assign} FROM __n WHERE {same}"
-    return f"WITH {old}, __w AS ({write}) SELECT * FROM __o"
+    if set(columns) == set(table.names):
+        writes.append(
+            f"__i AS (INSERT INTO {quote(table.name)} ({quoted(columns)}) SELECT {quoted(columns)} FROM __o WHERE __at IS NULL)"
+        )
+    return (
+        f"WITH __o AS MATERIALIZED (SELECT __n.*, m.ctid AS __at, {differs or 'false'} AS __differs, "
+        f"{mask_entry.mask_sql('m', '__n')} AS __mask{images} "
+        f"FROM {rows} LEFT JOIN {quote(table.name)} AS m ON {same}){''.join(f', {write}' for write in writes)} "
+        f"SELECT {', '.join(['__ord', '__mask', *(quote('o_' + c) for c in entry.images)])} FROM __o WHERE __at IS NOT NULL"
+    )
 
 
 def delete_sql(table: Table, entry: Input) -> str:

@@ -1,4 +1,4 @@
-"""Units: what must become visible together. Turns a stream of decoded records into units.
+"""Units: what must become visible together.
 
 A unit is one source transaction where its boundaries are in the topic, else one event. A transaction too large to
 hold comes in pieces; all pieces of a unit are applied in one transaction of the state database.
@@ -6,11 +6,10 @@ hold comes in pieces; all pieces of a unit are applied in one transaction of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from connectors.event import Boundary, Change, Event, ForeignKeys, Heartbeat, Ignored, Truncate
+from connectors.event import Change, Event, ForeignKeys, Ignored, Truncate
 from connectors.log import Record, TopicPartition
 
 
@@ -28,7 +27,7 @@ class Placed(NamedTuple):
     record: Record
 
 
-@dataclass
+@dataclass(slots=True)
 class Unit:
     """Changes that belong together.
 
@@ -69,70 +68,3 @@ class Unit:
             self.changes.append(Placed(event, record))
             if not self.cause:
                 self.cause = f"{event.table}@{record.topic}/{record.partition}/{record.offset}"
-
-
-class _Open(NamedTuple):
-    transaction: str
-    unit: Unit
-
-
-class Assembler:
-    """Groups records into units, for each partition by itself.
-
-    Args:
-        piece: how many changes of an open transaction are held before they are handed on as a piece.
-    """
-
-    def __init__(self, piece: int = 5000) -> None:
-        self._piece = piece
-        self._open: dict[TopicPartition, _Open] = {}
-
-    @property
-    def open(self) -> bool:
-        """Whether a transaction has begun whose end has not been read."""
-        return bool(self._open)
-
-    def feed(self, record: Record, event: Event | Parked) -> Iterator[Unit]:
-        """Take one record; yields the unit or piece it completes, if any."""
-        place = TopicPartition(record.topic, record.partition)
-        current = self._open.get(place)
-        if isinstance(event, Boundary):
-            yield from self._boundary(place, current, record, event)
-        elif current is None:
-            unit = Unit()
-            unit.add(record, event)
-            yield unit
-        else:
-            current.unit.add(record, event)
-            if len(current.unit.changes) >= self._piece:
-                current.unit.complete = False
-                following = Unit(cause=current.unit.cause, ts_ms=current.unit.ts_ms, continued=True)
-                self._open[place] = _Open(current.transaction, following)
-                yield current.unit
-
-    def _boundary(
-        self, place: TopicPartition, current: _Open | None, record: Record, event: Boundary
-    ) -> Iterator[Unit]:
-        nested = current is not None and current.transaction != event.transaction
-        if (
-            current is not None
-            and nested
-            and not current.transaction.startswith("snapshot:")
-            and event.status == "BEGIN"
-        ):
-            # The transaction before never ended: its capture was set up anew. What it brought is kept.
-            del self._open[place]
-            yield current.unit
-            current, nested = None, False
-        if current is None:
-            unit = Unit()
-            unit.add(record, Heartbeat(event.ts_ms))
-            if event.status == "BEGIN":
-                self._open[place] = _Open(event.transaction, unit)
-            else:
-                yield unit
-            return
-        current.unit.add(record, Heartbeat(event.ts_ms))
-        if event.status == "END" and not nested:
-            del self._open[place]
-            yield current.unit

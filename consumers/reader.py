@@ -1,0 +1,101 @@
+"""Reads the log ahead of the engine: records are read, decoded and put together in a thread of their own.
+
+While the database works on one chunk, the next ones are made ready.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from connectors.event import Decoder, Event, EventRefusedError
+from connectors.log import Log, Record, TopicPartition
+from consumers.engine.assembler import Assembler
+from consumers.engine.units import Parked, Unit
+
+
+class Chunk(NamedTuple):
+    """What one read of the log gave.
+
+    Args:
+        units: complete units and pieces, in order.
+        at_end: whether there was nothing more to read.
+        open: whether a transaction has begun whose end has not been read.
+    """
+
+    units: list[Unit]
+    at_end: bool
+    open: bool
+
+
+class Reader:
+    """Reads, decodes and assembles, at most a few chunks ahead.
+
+    Args:
+        positions: the next offset to read for each partition.
+        limit: records of one chunk.
+    """
+
+    def __init__(
+        self, source: Log, decoder: Decoder, positions: dict[TopicPartition, int], limit: int, max_bytes: int
+    ) -> None:
+        self._log = source
+        self._decoder = decoder
+        self._positions = positions
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._assembler = Assembler(limit)
+        self._chunks: queue.Queue[Chunk | Exception] = queue.Queue(maxsize=2)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                records = self._log.read(self._positions, limit=self._limit, max_bytes=self._max_bytes)
+                if not records:
+                    self._put(Chunk([], at_end=True, open=self._assembler.open))
+                    self._log.wait(0.2)
+                    continue
+                units = self._assembler.take([(record, decode(self._decoder, record)) for record in records])
+                self._put(Chunk(units, at_end=False, open=self._assembler.open))
+                self._advance(records)
+        except Exception as error:  # noqa: BLE001 - raised again where it is handled, in the worker's thread
+            self._put(error)
+
+    def _advance(self, records: Sequence[Record]) -> None:
+        """Go on behind the records, which are in order within each partition."""
+        last = {(record.topic, record.partition): record.offset for record in records}
+        for place, offset in last.items():
+            self._positions[TopicPartition(*place)] = offset + 1
+
+    def _put(self, item: Chunk | Exception) -> None:
+        while not self._stop.is_set():
+            try:
+                self._chunks.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def next(self) -> Chunk:
+        """The next chunk. Raises what reading raised."""
+        item = self._chunks.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+
+def decode(decoder: Decoder, record: Record) -> Event | Parked:
+    """The record's event, or the record with the reason why it is none."""
+    try:
+        return decoder.decode(record.key, record.value)
+    except EventRefusedError as error:
+        return Parked(record, error.message)
