@@ -222,8 +222,8 @@ class MariaDB:
             if not line.startswith(("--", "SET GLOBAL"))
         ]
         password = self._passwords.setdefault(user, secrets.token_urlsafe(18))
-        self.execute(*(s.partition(";")[0] for s in statements), binlog=False)
-        self.execute(f"SET PASSWORD FOR '{user}'@'%' = PASSWORD('{password}')", binlog=False)
+        self.execute(f"DROP USER IF EXISTS '{user}'@'%'", *(s.rstrip(";") for s in statements), binlog=False)
+        self.execute(f"ALTER USER '{user}'@'%' IDENTIFIED BY '{password}' ACCOUNT UNLOCK", binlog=False)
         return self.dsn(database, user=user, password=password)
 
     def dsn(self, database: str, *, user: str, password: str) -> str:
