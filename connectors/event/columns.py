@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ _UNSET = msgspec.UNSET
 FAULTS = (ValueError, TypeError, OverflowError, AttributeError, ArithmeticError, RecursionError)
 # Numbers with a fraction keep all their digits; text that is JSON itself is passed on as it is written.
 any_value = msgspec.json.Decoder(float_hook=Decimal)
+_FINDABLE = re.compile(r"[^\x00-\x1f\"\\\\]+")
 _raw_fields = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -40,7 +42,8 @@ class Columns:
         shape = msgspec.defstruct(
             "Row",
             [(name, kind, _UNSET) for name, kind in zip(names, kinds, strict=True)],
-            rename=dict(zip(names, table.names, strict=True)),
+            # A name that the decoder cannot look for is found among the others of its row, by `_filled`.
+            rename={n: c if _FINDABLE.fullmatch(c) else f"\uffff{n}" for n, c in zip(names, table.names, strict=True)},
             gc=False,
         )
         self._rows = msgspec.json.Decoder(shape, float_hook=Decimal)

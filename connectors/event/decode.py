@@ -214,9 +214,9 @@ class Decoder:
             return Heartbeat(found["ts_ms"])
         if {"status", "id"} <= names <= _BOUNDARY and found["status"] in ("BEGIN", "END"):
             return _boundary(found)
-        if "foreignKeys" in names and "databaseName" in names:
+        if {"foreignKeys", "databaseName"} <= names <= _SCHEMA_CHANGE:
             return _foreign_keys(found)
-        if names & {"ddl", "tableChanges"} and names & {"databaseName", "schemaName", "source"} and "op" not in names:
+        if {"ddl", "databaseName"} <= names <= _SCHEMA_CHANGE:
             return Ignored("schema-change")
         if found.get("op") == "m":
             return Ignored("message")
@@ -236,6 +236,18 @@ class Decoder:
         )
 
 
+_SCHEMA_CHANGE = {
+    "source",
+    "position",
+    "ts_ms",
+    "ts_us",
+    "ts_ns",
+    "databaseName",
+    "schemaName",
+    "ddl",
+    "tableChanges",
+    "foreignKeys",
+}
 _BOUNDARY = {"status", "id", "event_count", "data_collections", "ts_ms", "ts_us", "ts_ns"}
 
 

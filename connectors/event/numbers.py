@@ -55,7 +55,7 @@ def _whole(value: Any) -> int:
         and value == value.to_integral_value()
     ):
         return int(value)
-    raise WrongValueError(f"a {kind(value)} where an integer is expected")
+    raise WrongValueError(f"{kind(value)} where an integer is expected")
 
 
 def numeric(type_: str, wire: Wire) -> Converter:
@@ -87,7 +87,7 @@ def numeric(type_: str, wire: Wire) -> Converter:
         elif isinstance(value, Decimal):
             text = str(value)
         else:
-            raise WrongValueError(f"a {kind(value)} where a decimal is expected")
+            raise WrongValueError(f"{kind(value)} where a decimal is expected")
         return fitting(text)
 
     def fitting(text: str) -> str:
@@ -143,8 +143,8 @@ def decoded(value: Any) -> bytes:
 
 def kind(value: Any) -> str:
     """What a JSON value is."""
-    names = {str: "text", bool: "boolean", int: "number", Decimal: "number", list: "list", dict: "object"}
-    return names.get(type(value), "value")
+    names = {str: "text", bool: "a boolean", int: "a number", Decimal: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), "a value")
 
 
 def floating(*, single: bool) -> Converter:
@@ -162,7 +162,7 @@ def floating(*, single: bool) -> Converter:
         infinite = number in (float("inf"), float("-inf"))
         if not infinite and single and number:
             try:
-                infinite = struct.unpack("f", struct.pack("f", number))[0] == 0
+                infinite = struct.unpack("<f", struct.pack("<f", number))[0] == 0
             except OverflowError:
                 infinite = True
         if infinite:

@@ -15,19 +15,20 @@ _EPOCH_DAY = _EPOCH.date().toordinal()
 # beyond every date, of which one, for the positive infinity, has overflown.
 _INFINITE = 9_223_372_036_000_000_000
 _INFINITE_DAY, _OVERFLOWN_DAY = 2_000_000_000, -2_147_472_692
-_INFINITE_YEAR = re.compile(r"([+-])\d{6,}-\d{2}-\d{2}.*", re.DOTALL)
+_INFINITE_YEAR = re.compile(r"([+-])(\d{6,12})-\d{2}-\d{2}(?:T.*)?", re.DOTALL | re.ASCII)
 _INFINITIES = ("infinity", "-infinity")
-# PostgreSQL's own text beyond the years that Python knows.
+# PostgreSQL's own text beyond the years that Python knows, and where PostgreSQL's years end.
 _FAR = re.compile(
-    r"(?:\d{5,6}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|\d{4,6}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])(?=.* BC$))"
-    r"( (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?)?(\+00)?(?: BC)?",
+    r"(\d{4,7})-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])( (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?)?(\+00)?( BC)?",
     re.ASCII,
 )
+_LAST_YEAR_OF_DATES, _LAST_YEAR_OF_TIMESTAMPS, _FIRST_YEAR_BC = 5_874_896, 294_275, 4712
 _TIME = re.compile(r"(\d{2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?", re.ASCII)
 _ZONE = re.compile(r"(Z|[+-]\d{2}(?::?\d{2}){0,2})$", re.ASCII)
+_PART = r"(?:-?\d{1,8}(?:\.\d{1,9})?"
 _DURATION = re.compile(
     r"(?:[-+]?\d{1,8} (?:years?|mons?|days?)(?: |$))*(?:[-+]?\d{1,9}:[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)?"
-    r"|-?P(?=[-+\dT])(?:[-+]?\d{1,8}(?:\.\d{1,6})?[YMWD])*(?:T(?:[-+]?\d{1,8}(?:\.\d{1,9})?[HMS])+)?",
+    rf"|P(?=[-\dT]){_PART}Y)?{_PART}M)?{_PART}W)?{_PART}D)?(?:T(?=[-\d]){_PART}H)?{_PART}M)?{_PART}S)?)?",
     re.ASCII,
 )
 _DAY_MICROS = 86_400_000_000
@@ -63,6 +64,21 @@ def _number_or_text(value: Any, what: str) -> int | str:
     return value.strip() if isinstance(value, str) else value
 
 
+def _special(text: str, last_year: int) -> str | None:
+    """PostgreSQL's text of an infinity, or of a moment that Python does not know; None for all others."""
+    if text in _INFINITIES:
+        return text
+    if infinite := _INFINITE_YEAR.fullmatch(text):
+        if int(infinite[2]) <= last_year + 1:
+            raise WrongValueError("a moment outside of the years 1 to 9999")
+        return "-infinity" if infinite[1] == "-" else "infinity"
+    if far := _FAR.fullmatch(text):
+        year = int(far[1])
+        if (1 <= year <= _FIRST_YEAR_BC) if far[4] else (10_000 <= year <= last_year and far[1][0] != "0"):
+            return text
+    return None
+
+
 def day(wire: Wire) -> Converter:
     """For date."""
 
@@ -83,13 +99,9 @@ def day(wire: Wire) -> Converter:
 
 
 def _day_text(text: str) -> str:
-    if text in _INFINITIES:
-        return text
-    if infinite := _INFINITE_YEAR.fullmatch(text):
-        return "-infinity" if infinite[1] == "-" else "infinity"
-    far = _FAR.fullmatch(text)
-    if far and far[1] is None and far[2] is None:
-        return text
+    special = _special(text, _LAST_YEAR_OF_DATES)
+    if special is not None and ":" not in special and "+" not in special:
+        return special
     try:
         return date.fromisoformat(text[:10] if "T" in text or " " in text else text.removesuffix("Z")).isoformat()
     except ValueError:
@@ -106,12 +118,9 @@ def _moment(value: Any, unit: int | None) -> datetime | str:
             return _EPOCH + timedelta(microseconds=micros)
         except OverflowError:
             raise WrongValueError("a timestamp outside of the years 1 to 9999") from None
-    if found in _INFINITIES:
-        return found
-    if infinite := _INFINITE_YEAR.fullmatch(found):
-        return "-infinity" if infinite[1] == "-" else "infinity"
-    if _FAR.fullmatch(found):
-        return found
+    special = _special(found, _LAST_YEAR_OF_TIMESTAMPS)
+    if special is not None:
+        return special
     try:
         return datetime.fromisoformat(found)
     except ValueError:

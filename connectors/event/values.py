@@ -31,6 +31,9 @@ _BYTE_LIST = list(_BYTES)
 _PLAIN = Wire()
 # In JSON text: NUL and halves of surrogate pairs, written as escapes.
 _NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# PostgreSQL's text of an array of one dimension.
+_ITEM = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s",{}\\]+', re.DOTALL)
+_ARRAY = re.compile(rf"\{{(?:(?:{_ITEM.pattern})(?:,(?:{_ITEM.pattern}))*)?\}}", re.DOTALL)
 _JSON_DIGITS = 131_072
 
 
@@ -124,7 +127,7 @@ def _text(limit: int | None, wire: Wire) -> Converter:
         elif isinstance(value, int | Decimal):
             text = str(value)
         else:
-            raise WrongValueError(f"a {numbers.kind(value)} where text is expected")
+            raise WrongValueError(f"{numbers.kind(value)} where text is expected")
         if limit is not None and len(text) > limit and len(text.rstrip(" ")) > limit:
             raise WrongValueError(f"text longer than {limit} characters")
         return text
@@ -163,16 +166,26 @@ def _checked_number(text: str) -> Decimal:
     return number
 
 
+def _item(text: str) -> str | None:
+    """An element of PostgreSQL's text of an array."""
+    if text.startswith('"'):
+        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    return None if text.upper() == "NULL" else text
+
+
 def _array(element: Converter, wire: Wire) -> Converter:
     def convert(value: Any) -> Value:
         if isinstance(value, str):
-            if value.startswith("{") and value.endswith("}"):
-                return _plain(value)
-            if not wire.mysql and not wire.name.endswith("EnumSet"):
+            if value.startswith("{{") and value.endswith("}}"):
+                return _plain(value)  # of more than one dimension: PostgreSQL wrote it, and reads it
+            if _ARRAY.fullmatch(value):
+                value = [_item(found[0]) for found in _ITEM.finditer(value, 1, len(value) - 1)]
+            elif not wire.mysql and not wire.name.endswith("EnumSet"):
                 raise WrongValueError("text that is no array")
-            value = value.split(",") if value else []  # MySQL's SET
+            else:
+                value = value.split(",") if value else []  # MySQL's SET
         if not isinstance(value, list):
-            raise WrongValueError(f"a {numbers.kind(value)} where an array is expected")
+            raise WrongValueError(f"{numbers.kind(value)} where an array is expected")
         parts = []
         for item in value:
             text = None if item is None else element(item)
