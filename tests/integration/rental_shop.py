@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg.rows import dict_row
-from rental_oracle import KEYS, Models, compute
+from rental_oracle import KEYS, Models, Replay, compute
 
 from connectors.event import Change, Source, Truncate, encode_boundary, encode_change, encode_heartbeat
 from connectors.log import Message, Record, TopicPartition
@@ -64,7 +66,7 @@ class Shop:
         values = tuple(row[name] for name in table.key)
         return values if len(values) > 1 else values[0]
 
-    def put(self, name: str, **columns: Any) -> None:
+    def put(self, name: str, /, **columns: Any) -> None:
         """Insert a row, or change the given columns of one that is there."""
         table = self.domain.mirror_tables[name]
         key = self._key(table, columns)
@@ -169,6 +171,7 @@ class LiveShop(Shop):
         self.restart()
         self.parameters(**parameters)
         self.commit(None)
+        self._before = self.tables
 
     def restart(self) -> None:
         """A new engine, which knows what the database knows."""
@@ -177,6 +180,12 @@ class LiveShop(Shop):
     def at(self, when: str) -> Unit:
         """Hand on what changed as a unit of this time."""
         return self.commit(moment(when))
+
+    def told(self, replay: Replay, at: datetime) -> None:
+        """Hand on what changed, to the replay as well; it has seen the rows as they were until now."""
+        replay.move(self._before, at)
+        replay.change(self.tables, self.commit(at).cause)
+        self._before = self.tables
 
     def reach(self, when: str) -> None:
         """Let business time pass."""
@@ -208,6 +217,62 @@ class LiveShop(Shop):
         self.connection.rollback()
         self.connection.autocommit = True
         instance.remove(self.connection, self.name)
+
+
+def generated(shop: LiveShop, now: datetime, seed: int = 7) -> Replay:
+    """Fill a shop with half a year of business, mishaps included: enough that every question has an answer.
+
+    Returns what the oracle made of its history.
+    """
+    rng = random.Random(seed)
+    zone, missing_after = shop.rows["params"][1]["time_zone"], shop.rows["params"][1]["missing_after_days"]
+    replay = Replay({**PARAMETERS, "zone": zone, "missing_after": missing_after})
+    for number in range(1, 13):
+        shop.film(
+            number, days=rng.randint(2, 6), rate=rng.choice(["0.99", "2.99", "4.99"]),
+            title=f"{rng.choice('ABC')}LPHA {number}", replacement_cost=Decimal(rng.randint(999, 2999)) / 100,
+        )  # fmt: skip
+    for number, name in enumerate(["Action", "Drama", "Comedy"], start=1):
+        shop.put("category", category_id=number, name=name)
+    for film in range(1, 11):  # the other films have none, and one has two
+        shop.put("film_category", film_id=film, category_id=film % 3 + 1)
+    shop.put("film_category", film_id=1, category_id=1)
+    for number in range(1, 61):
+        status = rng.choice(["available"] * 8 + ["rented", "damaged", "missing", None])
+        shop.item(number, film=rng.randint(1, 12), store=rng.randint(1, 2), status=status)
+    for number in range(61, 63):  # a title that is always out
+        shop.item(number, film=20, status="damaged")
+    shop.film(20, title="A GONE")
+    shop.item(70, film=99)  # its film is not known
+    for number in range(1, 41):
+        shop.customer(number, active=number % 5 != 0, store_id=rng.randint(1, 2))
+    start = now.replace(tzinfo=None) - timedelta(days=170)
+    shop.told(replay, now - timedelta(days=170))
+    for number in range(1, 301):
+        # From time to time the shop tells what happened; the busiest customers keep things longest.
+        hours = rng.randint(0, 168 * 24) if number > 15 else 168 * 24 - rng.randint(30, 140)
+        at = start + timedelta(hours=hours, minutes=rng.randint(0, 59))
+        customer = rng.choice([3, 3, rng.randint(1, 40)]) if number % 10 else 4
+        shop.rent(number, rng.randint(1, 55), min(customer, 38), at.isoformat(" "))
+        if rng.random() < 0.93 and not (customer == 3 and number % 7 == 0):
+            back = at + timedelta(hours=rng.randint(10, 300))
+            if back < now.replace(tzinfo=None) - timedelta(days=1):
+                shop.bring_back(number, back.isoformat(" "))
+        for payment in range(rng.choice([0, 1, 1, 2])):
+            amount = rng.choice(["0.99", "2.99", "4.99", "8.00"])
+            shop.pay(number * 10 + payment, number, amount, at.isoformat(" "), customer=min(customer, 38))
+    shop.rent(400, 1, 99, start.isoformat(" "), back=(start + timedelta(days=30)).isoformat(" "))  # of nobody
+    shop.rent(401, 70, 1, start.isoformat(" "), back=(start + timedelta(days=30)).isoformat(" "))  # of no film
+    shop.pay(9000, None, "1.00", start.isoformat(" "), customer=2)
+    shop.pay(9001, 12345, "2.00", start.isoformat(" "), customer=99)
+    local = now.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    for number in (500, 501):  # due today
+        days = shop.rows["film"][shop.rows["inventory"][number - 480]["film_id"]]["rental_duration"]
+        shop.rent(number, number - 480, 38, (local - timedelta(days=days, hours=number - 500)).isoformat(" "))
+    for number in (7, 14, 21, 28, 35):
+        shop.write_off(number)
+    shop.told(replay, now)
+    return replay
 
 
 def furnished(shop: LiveShop) -> LiveShop:

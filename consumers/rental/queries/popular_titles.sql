@@ -1,2 +1,3 @@
 -- title: Titles rented most
-SELECT film_id, title, count(*) AS rentals FROM rental_status GROUP BY film_id, title ORDER BY rentals DESC, title LIMIT 20
+SELECT film_id, title, count(*) AS rentals FROM rental_status WHERE title IS NOT NULL
+ GROUP BY film_id, title ORDER BY rentals DESC, film_id LIMIT 20

@@ -1,4 +1,5 @@
--- title: Availability of a title
+-- title: Availability of a title by store
 -- parameters: title=A%
-SELECT i.store_id, i.status, count(*) AS items FROM inventory_status AS i JOIN film AS f ON f.film_id = i.film_id
- WHERE f.title ILIKE :title GROUP BY i.store_id, i.status ORDER BY i.store_id, i.status
+SELECT f.film_id, f.title, i.store_id, count(*) AS items, count(*) FILTER (WHERE i.status = 'available') AS available
+  FROM inventory_status AS i JOIN film AS f ON f.film_id = i.film_id
+ WHERE f.title ILIKE :title GROUP BY f.film_id, f.title, i.store_id ORDER BY f.film_id, i.store_id
