@@ -1,0 +1,335 @@
+"""The cluster's side of the log: topics and who they are, their offsets, retention, and hints to Kafka's groups."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from connectors.errors import RowtideError
+from connectors.log import (
+    Extent,
+    PartitionsAddedError,
+    TopicPartition,
+    TopicReplacedError,
+    UnknownTopicError,
+)
+from connectors.log.kafka.contact import Contact
+from connectors.log.kafka.settings import check_transport
+
+log = structlog.get_logger()
+_SPEC: Any = OffsetSpec
+_CHECK_EVERY = 1.0  # seconds between two looks at whether a topic is still the same
+_SETTLE = 5.0  # seconds; milliseconds as a rule
+POSITION_PREFIX = "rowtide-position."
+
+# Events carry business time, which may be years ago or ahead of the broker's clock: Kafka must neither drop nor refuse
+# for that. What goes by age or size is decided by `enforce_retention`.
+_TOPIC_SETTINGS = {
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+    "max.message.bytes": str(32 * 1024 * 1024),
+}
+
+
+class Identity(NamedTuple):
+    """Which topic it is, and its number of partitions."""
+
+    id: str
+    partitions: int
+
+
+class Cluster:
+    """Questions to the cluster that are not about records.
+
+    Args:
+        replication: copies of each topic that is created.
+    """
+
+    def __init__(self, contact: Contact, *, replication: int) -> None:
+        self._contact = contact
+        self._replication = replication
+        self._lock = threading.Lock()
+        self._admin: AdminClient | None = None
+        self._known: dict[str, Identity] = {}
+        self._expected: dict[str, str] = {}
+        self._checked: dict[str, float] = {}
+
+    @property
+    def _client(self) -> AdminClient:
+        with self._lock:
+            if self._admin is not None:
+                return self._admin
+            client = self._contact.build(AdminClient)
+
+        def nodes(seconds: float) -> list[str]:
+            return [node.host for node in client.describe_cluster(request_timeout=seconds).result().nodes]
+
+        found = self._contact.persist("asking who belongs to the cluster", nodes, poll=client.poll)
+        # What the first server names is where the rows would go.
+        check_transport(found, self._contact.settings, allow_plaintext=self._contact.allow_plaintext)
+        with self._lock:
+            self._admin = client
+        return client
+
+    # --- topics ---
+
+    def topics(self) -> dict[str, int]:
+        """The topics with their partitions, without Kafka's internal ones and ours for positions."""
+        client = self._client
+        found = self._contact.persist(
+            "listing the topics", lambda seconds: client.list_topics(timeout=seconds).topics, poll=client.poll
+        )
+        return {
+            name: len(topic.partitions)
+            for name, topic in sorted(found.items())
+            if not name.startswith(("__", POSITION_PREFIX))
+        }
+
+    def describe(self, topics: Iterable[str]) -> dict[str, Identity]:
+        """Who the topics are. Raises UnknownTopicError."""
+        names = sorted(set(topics))
+        if not names:
+            return {}
+        client = self._client
+
+        def attempt(seconds: float) -> dict[str, Identity]:
+            futures = client.describe_topics(TopicCollection(names), request_timeout=seconds)
+            return {name: _identity(name, future) for name, future in futures.items()}
+
+        return self._contact.persist(f"looking at {', '.join(names)}", attempt, poll=client.poll)
+
+    def create_topic(self, topic: str, partitions: int, settings: Mapping[str, str] | None = None) -> None:
+        """Create it where it is absent, with as many copies as told. Raises RowtideError where it is another."""
+        try:
+            present = self.describe([topic])[topic].partitions
+        except UnknownTopicError:
+            present = 0
+        if present and present != partitions:
+            raise RowtideError(
+                f"The topic {topic} exists with {present} partitions, not {partitions}.",
+                hint="Use the number it has, or another topic.",
+            )
+        if present:
+            return
+        chosen = _TOPIC_SETTINGS | {"min.insync.replicas": "2" if self._replication > 2 else "1"} | dict(settings or {})
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=self._replication, config=chosen)
+        client = self._client
+
+        def attempt(seconds: float) -> None:
+            try:
+                client.create_topics([new], request_timeout=seconds)[topic].result()
+            except KafkaException as failure:
+                code = failure.args[0].code()
+                if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                    return  # another process was faster, or our own attempt before
+                if code == KafkaError.INVALID_REPLICATION_FACTOR:
+                    raise RowtideError(
+                        f"The cluster has fewer than {self._replication} brokers: the topic {topic} was not created.",
+                        hint="Lower log.replication, or start the other brokers.",
+                    ) from None
+                if code == KafkaError.TOPIC_EXCEPTION:
+                    raise RowtideError(
+                        f"Kafka does not take {topic!r} as a topic's name.",
+                        hint="A name has up to 249 letters, digits, dots, hyphens and underscores.",
+                    ) from None
+                raise
+
+        self._contact.persist(f"creating the topic {topic}", attempt, poll=client.poll)
+        self._await_created(topic)
+        self._known.pop(topic, None)
+
+    def _await_created(self, topic: str) -> None:
+        """Brokers hear of a new topic one after the other: wait until it can be read."""
+        deadline = time.monotonic() + self._contact.patience
+        while True:
+            try:
+                identity = self.describe([topic])[topic]
+                self.extents([TopicPartition(topic, number) for number in range(identity.partitions)])
+            except UnknownTopicError:
+                if time.monotonic() > deadline:
+                    raise
+                self._contact.closed.wait(0.02)
+            else:
+                return
+
+    # --- identity ---
+
+    def expect(self, ids: Mapping[str, str]) -> None:
+        """See `Log`."""
+        self._expected.update(ids)
+        self.check(ids, now=True)
+
+    def check(self, topics: Iterable[str], *, now: bool = False) -> dict[str, Identity]:
+        """Who the topics are, asked at most once a second unless `now`.
+
+        Raises TopicReplacedError, PartitionsAddedError and UnknownTopicError where one is not what it was.
+        """
+        wanted, moment = set(topics), time.monotonic()
+        stale = {name for name in wanted if now or moment - self._checked.get(name, -_CHECK_EVERY) >= _CHECK_EVERY}
+        for name, present in self.describe(stale).items():
+            self._compare(name, present)
+            self._known[name] = present
+            self._checked[name] = moment
+        return {name: self._known[name] for name in wanted}
+
+    def _compare(self, topic: str, present: Identity) -> None:
+        known = self._known.get(topic)
+        expected = self._expected.get(topic) or (known.id if known else present.id)
+        if present.id != expected:
+            raise TopicReplacedError(
+                f"The topic {topic} was deleted and created anew: the stored positions are of the one before.",
+                hint="Rebuild from what is in it now with `rowtide rebuild`, once the source's snapshot is in it.",
+            )
+        if known is not None and present.partitions > known.partitions:
+            raise PartitionsAddedError(
+                f"The topic {topic} has {present.partitions} partitions now; reading began with {known.partitions}.",
+                hint="Start Rowtide again to read them all. Keys may have moved between partitions: if changes were still "
+                "unread when they were added, run `rowtide verify` afterwards.",
+            )
+
+    # --- offsets ---
+
+    def extents(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Extent]:
+        """The retained offsets, up to the last stable one: what lies behind is in open transactions."""
+        wanted = list(places)
+        starts = self._offsets(wanted, _SPEC.earliest())
+        ends = self._offsets(wanted, _SPEC.latest())
+        return {place: Extent(starts[place], max(starts[place], ends[place])) for place in wanted}
+
+    def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The ends alone: one request instead of two."""
+        return self._offsets(list(places), _SPEC.latest())
+
+    def offsets_at(self, places: Sequence[TopicPartition], ts_ms: int) -> dict[TopicPartition, int]:
+        """An offset before which all records of a partition are older than the time; -1 where all are.
+
+        Not the first one that is not: Kafka's marks of transactions have the broker's time.
+        """
+        return self._offsets(places, _SPEC.for_timestamp(ts_ms))
+
+    def settle(self, places: Iterable[TopicPartition]) -> None:
+        """Wait until readers see what was committed: the servers tell a commit before they have marked its end.
+
+        Where somebody else's transaction is open before it, readers see it when that one ends: it is not waited for.
+        """
+        wanted = list(places)
+        written = self._offsets(wanted, _SPEC.latest(), committed=False)
+        deadline = time.monotonic() + _SETTLE
+        while time.monotonic() < deadline and not self._contact.closed.is_set():
+            stable = self._offsets(wanted, _SPEC.latest())
+            wanted = [place for place in wanted if stable[place] < written[place]]
+            if not wanted:
+                return
+            self._contact.closed.wait(0.002)
+
+    def _offsets(
+        self, places: Sequence[TopicPartition], spec: Any, *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
+        if not places:
+            return {}
+        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        client = self._client
+
+        def attempt(seconds: float) -> dict[TopicPartition, int]:
+            futures = client.list_offsets(
+                {Place(place.topic, place.partition): spec for place in places},
+                isolation_level=isolation,
+                request_timeout=seconds,
+            )
+            return {TopicPartition(p.topic, p.partition): int(f.result().offset) for p, f in futures.items()}
+
+        names = sorted({place.topic for place in places})
+        return self._contact.persist(f"asking for the offsets of {', '.join(names)}", attempt, poll=client.poll)
+
+    def remove_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Remove the records before the offsets."""
+        if not offsets:
+            return
+        client = self._client
+        places = [Place(place.topic, place.partition, offset) for place, offset in offsets.items()]
+
+        def attempt(seconds: float) -> None:
+            for future in client.delete_records(places, request_timeout=seconds).values():
+                future.result()
+
+        names = sorted({place.topic for place in offsets})
+        self._contact.persist(f"removing old records of {', '.join(names)}", attempt, poll=client.poll)
+
+    def hint(self, group: str, positions: Mapping[TopicPartition, int]) -> Any:
+        """Send a group's offsets; returns the future."""
+        places = [Place(place.topic, place.partition, offset) for place, offset in positions.items()]
+        request = ConsumerGroupTopicPartitions(group, places)
+        return self._client.alter_consumer_group_offsets([request], request_timeout=10)[group]
+
+
+class Hints:
+    """Tells a group's offsets to Kafka, one request at a time and always the latest; a failure is logged once."""
+
+    def __init__(self, cluster: Cluster, group: str) -> None:
+        self._cluster = cluster
+        self._group = group
+        self._changed = threading.Condition()
+        self._pending: dict[TopicPartition, int] | None = None
+        self._closed = False
+        self._failing = False
+        self._idle = True
+        self._thread: threading.Thread | None = None
+
+    def tell(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Have the positions told soon; positions not yet told are replaced."""
+        with self._changed:
+            self._pending = {**(self._pending or {}), **positions}
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="log-hints", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending is not None or self._closed)
+                if self._pending is None:
+                    return
+                positions, self._pending = self._pending, None
+            try:
+                for place in self._cluster.hint(self._group, positions).result().topic_partitions:
+                    if place.error is not None:
+                        raise KafkaException(place.error)  # noqa: TRY301
+            except (KafkaException, RowtideError) as error:
+                if not self._failing:
+                    name = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
+                    log.warning("log.hint_failed", group=self._group, error=name)
+                self._failing = True
+            else:
+                self._failing = False
+
+    def close(self) -> None:
+        """Tell the last positions, within two seconds."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+
+def _identity(name: str, future: Any) -> Identity:
+    try:
+        description = future.result()
+    except KafkaException as failure:
+        if failure.args[0].code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
+            raise UnknownTopicError(
+                f"The log has no topic {name}.",
+                hint="See `rowtide log topics`; where it should be there, see whether the connector or capture runs.",
+            ) from None
+        raise
+    return Identity(str(description.topic_id), len(description.partitions))
