@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 150)
+    # So that a run that is told to end takes its servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: dict[str, Outcome] = {}
     failures: list[str] = []
     with postgres() as server, new_progress(console) as progress:

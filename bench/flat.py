@@ -1,7 +1,7 @@
 """Flat: what an event costs with a million rentals in the mirror, against ten thousand.
 
-Both shops have the customers, films and items of the large one, and the same traffic: only the depth of the history
-differs. The calendar stands still (no midnight): what falls due at midnight grows with the shop, as its business does.
+Both shops have the customers, films and items of the large one, and the very same traffic: only the depth of the
+history differs. The calendar stands still (no midnight): what falls due at midnight grows with the shop, as its business does.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ def run(run: Run) -> Outcome:
     """Small, large, small, large, in batches of 5,000."""
     large = Scale.of(max(SMALL, round(LARGE * run.scale)))
     small = replace(large, rentals=max(100, round(SMALL * min(1.0, run.scale))))
+    deep = large.rentals - small.rentals
     events = max(500, round(15_000 * run.scale))
     with run.databases("small", "large") as dsns, ExitStack() as stack:
         step = stack.enter_context(
             run.task(f"flat: {small.rentals:,} and {large.rentals:,} rentals", 2 + 2 * (ROUNDS + 1))
         )
         sides = []
-        for dsn, scale in zip(dsns, (small, large), strict=True):
+        for dsn, below in zip(dsns, (0, deep), strict=True):
             stage = Stage(dsn)
             stack.callback(stage.close)
             stage.create()
-            shop = Shop(scale, seed=run.seed, days=_HOURS / 24, pace=events * (ROUNDS + 1))
+            shop = Shop(small, seed=run.seed, days=_HOURS / 24, pace=events * (ROUNDS + 1), numbers_from=deep)
             engine, connection = stack.enter_context(stage.engine())
-            fill(stage, engine, connection, shop)
+            fill(stage, engine, connection, shop, deep=below)
             stage.analyze()
             step()
             sides.append(_Side(stage, shop, engine, connection))

@@ -77,10 +77,18 @@ class Shop:
         days: business time that `pace` events take, in days: how dense the traffic is.
         pace: see `days`.
         start: when the past ends.
+        numbers_from: the last number of rentals and payments given out before this past.
     """
 
     def __init__(
-        self, scale: Scale, *, seed: int = 7, days: float = 1.0, pace: int = 60_000, start: datetime = START
+        self,
+        scale: Scale,
+        *,
+        seed: int = 7,
+        days: float = 1.0,
+        pace: int = 60_000,
+        start: datetime = START,
+        numbers_from: int = 0,
     ) -> None:
         self.scale = scale
         self.start = start
@@ -94,8 +102,7 @@ class Shop:
         self._out: list[_Rental] = []
         self._owing: list[_Rental] = []
         self._payments: list[str] = []
-        self._rentals = 0
-        self._paid = 0
+        self._rentals = self._paid = numbers_from
 
     # --- the past ---
 
@@ -125,7 +132,7 @@ class Shop:
     def _customer(self, number: int, op: str) -> Write:
         self._customers[number] = [
             *(str(number), str(self._rng.randint(1, 2)), f"Given{number}", f"Family{number}"),
-            *(f"customer{number}@example.org", "true", _time(self._now)),
+            *(f"customer{number}@example.org", "true", _time(self._now), None),
         ]
         return Write("customer", op, (str(number),), tuple(self._customers[number]))
 
@@ -143,10 +150,12 @@ class Shop:
                 item = rng.randint(1, scale.items)
             back = at + timedelta(minutes=rng.randint(600, 13_000))
             free[item] = back
-            rental = _Rental(number, at, item, rng.randint(1, scale.customers), back if back < self.start else None)
+            self._rentals += 1
+            rental = _Rental(
+                self._rentals, at, item, rng.randint(1, scale.customers), back if back < self.start else None
+            )
             if rental.back is None:
                 out[item] = rental
-            self._rentals = number
             yield rental.write("r")
             if rental.back is not None:
                 yield self._pay(rental, self._rate(rental), rental.back, "r")
@@ -286,7 +295,7 @@ def _money(cents: int) -> str:
 
 
 def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+    return str(moment)[:19]
 
 
 def _ms(moment: datetime) -> int:

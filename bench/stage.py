@@ -26,7 +26,16 @@ from consumers.worker import BatchStats, Worker
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 TOPIC = "dvdrental"
-_ROWS_AT_ONCE = 20_000
+_DEEP = (
+    """INSERT INTO rental
+    SELECT n, at, n %% %(items)s::integer + 1, n %% %(customers)s::integer + 1,
+           at + CASE WHEN n %% 3 = 0 THEN interval '9 days' ELSE interval '1 day' END, 1
+      FROM generate_series(1, %(deep)s::integer) AS n,
+           LATERAL (SELECT %(start)s::timestamp - (200 + n %% 1000) * interval '1 day' AS at) AS t""",
+    """INSERT INTO payment
+    SELECT rental_id, customer_id, 1, rental_id, CASE WHEN rental_id %% 2 = 0 THEN 4.99 ELSE 12.49 END, return_date
+      FROM rental WHERE rental_id <= %(deep)s::integer""",
+)
 PLACE = TopicPartition(TOPIC, 0)
 
 
@@ -140,26 +149,27 @@ class Stage:
         self.log.close()
 
 
-def fill(stage: Stage, engine: Engine, connection: Connection, shop: Shop) -> None:
-    """The shop's past straight into the mirror, then all models computed whole: millions of rows in a minute.
+def fill(stage: Stage, engine: Engine, connection: Connection, shop: Shop, *, deep: int = 0) -> None:
+    """The shop's past straight into the mirror, then all models computed whole: a million rows in a minute.
 
-    The product has no such way in; it is the state that the log would have led to.
+    The product has no such way in; it is the state that the log would have led to. `deep` is how many rentals of the
+    years before there are besides, numbered from 1: all returned and paid, every third of them late.
     """
-    pending: dict[str, list[str]] = {}
-
-    def write(table: str) -> None:
+    rows: dict[str, list[str]] = {}
+    for write in shop.history():
+        line = "\t".join("\\N" if value is None else value for value in write.row or ())
+        rows.setdefault(write.table, []).append(line + "\n")
+    for table, lines in rows.items():
         with connection.cursor().copy(f'COPY "{table}" FROM STDIN') as copy:
-            copy.write("".join(pending.pop(table)))
-
-    for item in shop.history():
-        lines = pending.setdefault(item.table, [])
-        lines.append("\t".join("\\N" if value is None else value for value in item.row or ()) + "\n")
-        if len(lines) >= _ROWS_AT_ONCE:
-            write(item.table)
-    for table in list(pending):
-        write(table)
+            copy.write("".join(lines))
+    values = {"deep": deep, "items": shop.scale.items, "customers": shop.scale.customers, "start": shop.start.date()}
+    for statement in _DEEP:
+        connection.execute(statement, values)
     connection.commit()
-    stage.analyze()
+    with psycopg.connect(stage.dsn, autocommit=True) as other:
+        # Not the models: statistics that call them empty would be worse than none.
+        for table in stage.tables:
+            other.execute(f'ANALYZE "{schema.schemas(stage.name)[1]}"."{table}"')
     engine._refresher._whole.update(range(len(stage.analysis.models)))  # noqa: SLF001 - see above
     engine.step(int(shop.start.timestamp() * 1_000_000))
 
