@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,6 +44,24 @@ class Totals:
     parked: int = 0
     ignored: int = 0
     keys: dict[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def _tuned() -> Iterator[None]:
+    """Let two threads of which one mostly waits for the database get along.
+
+    The reader's thread computes while the engine's waits; it must let go soon after an answer has come (Python's
+    default is 5 ms, more than a small statement takes). And a batch makes many objects that live as long as it does:
+    looking for cycles among them after every few hundred finds none.
+    """
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(0.0005)
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
 
 
 class Worker:
@@ -86,6 +107,10 @@ class Worker:
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Work until stopped, or until the end of the log is reached."""
+        with _tuned():
+            self._run(stop, until_idle=until_idle)
+
+    def _run(self, stop: threading.Event, *, until_idle: bool) -> None:
         reader = Reader(self._log, self._decoder, self.start_positions(), self._limit, self._max_bytes)
         pieces = False
         try:

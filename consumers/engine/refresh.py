@@ -19,7 +19,6 @@ from consumers.engine.statements import Carried, Input, Refresh, Route, due_sql,
 Key = tuple[str | None, ...]
 MOST_KEYS = 50_000  # held in memory for one model; beyond it the model is refreshed early or whole
 KEYS_AT_ONCE = 10_000
-SMALL = 200  # keys up to which a plan made once for few keys is the right one
 IMAGES_AT_ONCE = 5_000
 
 
@@ -75,7 +74,6 @@ class Refresher:
         self._plans = plans
         self._differences = {n: Differences() for n, m in enumerate(analysis.models) if m.name in plans}
         self._whole: set[int] = set()
-        self._few: bool | None = None
         self._difference_sql: dict[int, str] = {}
         self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
         self.refreshed: dict[str, int] = {}
@@ -232,7 +230,10 @@ class Refresher:
                 parameters += [at[0], cause[0]]
             else:
                 parameters += [causes.at, causes.cause]
-        rows = self._execute(cursor, statement.sql, parameters, few=pattern is not None and len(keys) <= SMALL)
+        # Plans for keys look rows up one by one, however many there are, and are made once. A large model refreshed
+        # whole is worth a plan of its own.
+        lasting = pattern is not None or not model.scope
+        rows = cursor.execute(statement.sql, parameters, prepare=lasting).fetchall()
         if statement.counted and any(row[-1] for row in rows):
             raise _several(model)
         if images:
@@ -245,13 +246,6 @@ class Refresher:
         elif read and rows and (statement.counted or rows[0][0]):
             self.route(cursor, model.name, None)
 
-    def _execute(self, cursor: Cursor, sql: str, parameters: Sequence[Any], *, few: bool) -> list[tuple[Any, ...]]:
-        """A plan for few keys is made once and looks rows up one by one; many keys are worth a plan of their own."""
-        if self._few is not few:
-            self._few = few
-            cursor.execute(f"SET plan_cache_mode = force_{'generic' if few else 'custom'}_plan")
-        return cursor.execute(sql, parameters, prepare=True).fetchall()
-
     def _run_differences(self, cursor: Cursor, number: int) -> list[Key]:
         """Bring the pending differences into a model. Returns the keys that they leave open."""
         model = self._analysis.models[number]
@@ -262,8 +256,7 @@ class Refresher:
             sql = difference_sql(model, plan, source, entry.relation, mask, image_texts(entry.images))
             self._difference_sql[number] = sql
         types = [parameter_type(self._relations[plan.table].columns[name]) for name in plan.columns]
-        parameters = pending.take(types)
-        rows = self._execute(cursor, sql, parameters, few=len(parameters[0]) <= 3 * SMALL)
+        rows = cursor.execute(sql, pending.take(types), prepare=True).fetchall()
         self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(rows)
         images_at = 4 + len(model.scope)
         old, new = slice(images_at, images_at + len(entry.images)), slice(images_at + len(entry.images), None)
