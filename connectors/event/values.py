@@ -146,7 +146,7 @@ def _json(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=float)
     try:
         json.loads(text, parse_constant=_no_constant, parse_float=_checked_number)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         raise WrongValueError("text that is not JSON") from None
     if "\x00" in text or _NUL_ESCAPE.search(text):
         raise WrongValueError("a NUL character, which PostgreSQL's JSON cannot hold")

@@ -87,7 +87,7 @@ def remove(connection: Connection, name: str) -> None:
     """Remove an instance with everything it holds."""
     with connection.transaction():
         schema.drop(connection, name)
-        for table in ("position", "parked_event"):
+        for table in ("position", "parked_event", "foreign_key"):
             connection.execute(f"DELETE FROM rowtide.{table} WHERE instance = %s", [name])
         connection.execute("DELETE FROM rowtide.instance WHERE name = %s", [name])
 
@@ -104,7 +104,7 @@ def swap(connection: Connection, name: str) -> None:
             "FROM rowtide.instance AS fresh WHERE live.name = %s AND fresh.name = %s",
             [name, fresh],
         )
-        for table in ("position", "parked_event"):
+        for table in ("position", "parked_event", "foreign_key"):
             connection.execute(f"DELETE FROM rowtide.{table} WHERE instance = %s", [name])
             connection.execute(f"UPDATE rowtide.{table} SET instance = %s WHERE instance = %s", [name, fresh])
         connection.execute("DELETE FROM rowtide.instance WHERE name = %s", [fresh])
