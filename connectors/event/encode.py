@@ -13,6 +13,7 @@ from connectors.table import Table
 
 _encode = msgspec.json.Encoder().encode
 _INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_TRUTHS = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,5 +126,6 @@ def _scalar(value: Value, type_: str) -> Any:
     if type_ in _INTEGERS:
         return int(value)
     if type_ == "boolean":
-        return value in ("t", "true")
+        # A source may keep a truth as a number; what is neither is left for the decoder to refuse.
+        return _TRUTHS.get(value.lower(), value)
     return value

@@ -36,8 +36,9 @@ CREATE TABLE customer (
     first_name text NOT NULL,
     last_name text NOT NULL,
     email text,
-    active boolean NOT NULL,
-    create_date timestamp
+    active boolean,
+    create_date timestamp,
+    activebool boolean
 );
 CREATE TABLE category (
     category_id integer PRIMARY KEY,

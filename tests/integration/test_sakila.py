@@ -34,11 +34,52 @@ def source(server: EmbeddedPostgres, sakila: Path) -> str:
     return dsn
 
 
-def make_app(dsn: str, source: str, parameters: dict[str, Any] | None = None) -> App:
+PORT = """
+CREATE SCHEMA port;
+CREATE DOMAIN port.year AS integer CHECK (VALUE BETWEEN 1901 AND 2155);
+CREATE TYPE port.mpaa_rating AS ENUM ('G', 'PG', 'PG-13', 'R', 'NC-17');
+CREATE TABLE port.film (
+    film_id serial PRIMARY KEY, title varchar(255) NOT NULL, description text, release_year port.year,
+    language_id smallint NOT NULL, rental_duration smallint DEFAULT 3 NOT NULL, rental_rate numeric(4,2) NOT NULL,
+    length smallint, replacement_cost numeric(5,2) NOT NULL, rating port.mpaa_rating DEFAULT 'G',
+    last_update timestamp DEFAULT now() NOT NULL, special_features text[], fulltext tsvector NOT NULL);
+CREATE TABLE port.inventory (
+    inventory_id serial PRIMARY KEY, film_id smallint NOT NULL, store_id smallint NOT NULL,
+    last_update timestamp DEFAULT now() NOT NULL);
+CREATE TABLE port.rental (
+    rental_id serial PRIMARY KEY, rental_date timestamp NOT NULL, inventory_id integer NOT NULL,
+    customer_id smallint NOT NULL, return_date timestamp, staff_id smallint NOT NULL,
+    last_update timestamp DEFAULT now() NOT NULL);
+CREATE TABLE port.payment (
+    payment_id serial PRIMARY KEY, customer_id smallint NOT NULL, staff_id smallint NOT NULL, rental_id integer,
+    amount numeric(5,2) NOT NULL, payment_date timestamp NOT NULL);
+CREATE TABLE port.customer (
+    customer_id serial PRIMARY KEY, store_id smallint NOT NULL, first_name varchar(45) NOT NULL,
+    last_name varchar(45) NOT NULL, email varchar(50), address_id smallint NOT NULL,
+    activebool boolean DEFAULT true NOT NULL, create_date date DEFAULT ('now'::text)::date NOT NULL,
+    last_update timestamp DEFAULT now(), active integer);
+CREATE TABLE port.category (category_id serial PRIMARY KEY, name varchar(25) NOT NULL, last_update timestamp);
+CREATE TABLE port.film_category (
+    film_id smallint NOT NULL, category_id smallint NOT NULL, last_update timestamp, PRIMARY KEY (film_id, category_id));
+CREATE TABLE port.store (store_id serial PRIMARY KEY, manager_staff_id smallint, address_id smallint);
+INSERT INTO port.film SELECT film_id, title, description, release_year, language_id, rental_duration, rental_rate, length,
+       replacement_cost, rating::text::port.mpaa_rating, last_update, special_features, to_tsvector(title) FROM film;
+INSERT INTO port.inventory SELECT inventory_id, film_id, store_id, last_update FROM inventory;
+INSERT INTO port.rental SELECT rental_id, rental_date, inventory_id, customer_id, return_date, staff_id FROM rental;
+INSERT INTO port.payment SELECT payment_id, customer_id, staff_id, rental_id, amount, payment_date FROM payment;
+INSERT INTO port.customer SELECT customer_id, store_id, first_name, last_name, email, address_id, true, create_date::date,
+       last_update, active::integer FROM customer;
+INSERT INTO port.category SELECT category_id, name FROM category;
+INSERT INTO port.film_category SELECT film_id, category_id FROM film_category;
+INSERT INTO port.store SELECT store_id FROM store;
+"""
+
+
+def make_app(dsn: str, source: str, parameters: dict[str, Any] | None = None, schema: str = "public") -> App:
     migrate(dsn)
     settings = Settings.model_validate(
         {
-            "source": {"kind": "postgres", "dsn": SecretStr(source)},
+            "source": {"kind": "postgres", "dsn": SecretStr(source), "schema": schema},
             "web": {"enabled": False},
             "parameters": parameters or {},
         }
@@ -60,10 +101,10 @@ def rows(dsn: str, query: str, key: str) -> dict[Any, dict[str, Any]]:
         return {row[key]: row for row in connection.execute(query)}
 
 
-def raw(source: str) -> dict[str, list[dict[str, Any]]]:
+def raw(source: str, schema: str = "public") -> dict[str, list[dict[str, Any]]]:
     with psycopg.connect(source, row_factory=dict_row) as connection:
         return {
-            name: connection.execute(f"SELECT * FROM {name}").fetchall()
+            name: connection.execute(f"SELECT * FROM {schema}.{name}").fetchall()
             for name in ("film", "inventory", "rental", "payment", "customer")
         }
 
@@ -155,3 +196,37 @@ def test_a_write_off_a_correction_and_a_rebuild(database: str, source: str) -> N
     assert len(before["daily_summary"]) >= 14
     assert [check for check in app.verify() if not check.clean] == []
     app.close()
+
+
+@pytest.mark.usefixtures("drop_slot")
+def test_the_port_to_postgresql_loads_unchanged(database: str, source: str) -> None:
+    """The port's types (integer active beside activebool, date, enum, domain, arrays) lead to the same tables.
+
+    A customer whose active is NULL counts by activebool.
+    """
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS port CASCADE")
+        connection.execute(PORT)
+    app = make_app(database, source, schema="port")
+    serve(app, threading.Event(), until_idle=True)
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("UPDATE port.customer SET active = 0 WHERE customer_id = 1")
+        for number, truth in ((700, True), (701, False)):
+            connection.execute(
+                "INSERT INTO port.customer (customer_id, store_id, first_name, last_name, address_id, activebool) "
+                "VALUES (%s, 1, 'NEW', 'ONE', 1, %s)",
+                [number, truth],
+            )
+        connection.execute("UPDATE port.rental SET return_date = '2006-02-14 16:30' WHERE rental_id = 11496")
+    clock = datetime(2006, 2, 20, 4, 30, tzinfo=UTC)
+    serve(app, threading.Event(), until_idle=True, clock=clock)
+    tables = raw(source, "port")
+    assert sum(customer["active"] == 0 for customer in tables["customer"]) >= 15
+    expected = compute(tables, now=clock)
+    assert [expected["customer_account"][number]["status"] for number in (700, 701)] == ["good_standing", "closed"]
+    assert_models(database, expected)
+    assert app.status()["parked"] == 0
+    assert [check for check in app.verify() if not check.clean] == []
+    app.close()
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA port CASCADE")

@@ -5,7 +5,8 @@ SELECT c.customer_id,
        c.store_id,
        c.first_name,
        c.last_name,
-       c.active,
+       -- In PostgreSQL's port `active` may be NULL; `activebool` is there then, and is only its default otherwise.
+       coalesce(c.active, c.activebool, true) AS active,
        coalesce(f.balance, 0) AS balance,
        coalesce(r.total_rentals, 0) AS total_rentals,
        coalesce(r.unreturned_rentals, 0) AS unreturned_rentals,
@@ -22,7 +23,7 @@ SELECT c.customer_id,
            WHEN r.overdue_rentals > 3 THEN 'suspended'
            WHEN r.overdue_rentals > 0 THEN 'past_due'
            WHEN f.balance > 0 THEN 'at_risk'
-           WHEN NOT c.active AND coalesce(r.unreturned_rentals, 0) = 0 THEN 'closed'
+           WHEN NOT coalesce(c.active, c.activebool, true) AND coalesce(r.unreturned_rentals, 0) = 0 THEN 'closed'
            ELSE 'good_standing'
        END AS status
   FROM customer AS c
