@@ -1,24 +1,40 @@
-"""The daemon as a service: capture, worker, page and systemd around one app."""
+"""The daemon as a service: page, capture, worker, retention and systemd around one app."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from connectors.capture.postgres import PostgresCapture
 from connectors.errors import RowtideError
+from connectors.state import connect
 from consumers.worker import BatchStats
+from daemon import lead, retention, sources
 from daemon.app import App
-from daemon.web import serve_page
+from daemon.logs import open_log
+from daemon.web import PortTakenError, serve_page
 
 log = structlog.get_logger()
+_GRACE = 2.0  # seconds that a thread gets to end before the process ends without it
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Set `stop` at SIGTERM and SIGINT."""
+
+    def handle(number: int, frame: object) -> None:
+        del number, frame
+        # In a thread of its own: the handler may have interrupted the main thread inside the event's own lock.
+        threading.Thread(target=stop.set, name="signal").start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
 
 
 def notify(message: str) -> None:
@@ -40,61 +56,108 @@ def serve(
     on_batch: Callable[[BatchStats], None] | None = None,
 ) -> dict[str, Any]:
     """Run the app with what the settings ask for, until stopped or idle. Raises what made it stop."""
-    failures: list[BaseException] = []
     with ExitStack() as stack:
-        settings = app.settings
-        if settings.web.enabled and not until_idle:
-            stack.enter_context(serve_page(app, settings.web.host, settings.web.port))
+        page = None
+        if app.settings.web.enabled and not until_idle:
+            page = _Page(app, stack)
+            page.open(wait=_is_led(app))
         app.init()
-        capture = _capture(app)
-        if capture is not None and until_idle:
-            capture.run_until_now(stop)
-        elif capture is not None:
-            thread = threading.Thread(target=_follow, args=(capture, stop, failures), name="capture", daemon=True)
-            thread.start()
-            stack.callback(thread.join, 5)
-            stack.callback(stop.set)
         notify("READY=1")
         stack.callback(notify, "STOPPING=1")
         _watchdog(stop)
         log.info("daemon.started", domain=app.name)
-        try:
-            summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=on_batch)
-        finally:
-            stop.set()
-    if failures:
-        raise failures[0]
+
+        @contextmanager
+        def during(term: lead.Term) -> Iterator[None]:
+            if page is not None:
+                page.open(wait=True)
+            with _captured(app, term, until_idle=until_idle):
+                if not until_idle:
+                    _in_thread("retention", retention.keep_enforcing, app, term.over)
+                yield
+
+        summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=on_batch, during=during)
     log.info("daemon.stopped", **summary)
     return summary
 
 
-def _capture(app: App) -> PostgresCapture | None:
-    source = app.settings.source
-    if source.kind == "none" or source.dsn is None:
-        return None
-    return PostgresCapture(
-        source.dsn.get_secret_value(),
-        list(app.domain.tables.values()),
-        app.log,
-        app.domain.topics[0],
-        name=app.name,
-        schema=source.db_schema,
-        heartbeat_seconds=source.heartbeat_seconds,
-        to_business_ms=app.time.of_source_ms,
-    )
+def _is_led(app: App) -> bool:
+    with connect(app.dsn) as connection:
+        return lead.is_led(connection, app.name)
 
 
-def _follow(capture: PostgresCapture, stop: threading.Event, failures: list[BaseException]) -> None:
+class _Page:
+    """The page, opened once; a standby beside its leader on one machine gets the port when that has left it."""
+
+    def __init__(self, app: App, stack: ExitStack) -> None:
+        self._app = app
+        self._stack = stack
+        self._is_open = False
+
+    def open(self, *, wait: bool) -> None:
+        """Open it if it is not. Raises PortTakenError, unless there will be another time to try (`wait`)."""
+        if self._is_open:
+            return
+        web = self._app.settings.web
+        try:
+            port = self._stack.enter_context(serve_page(self._app, web.host, web.port))
+        except PortTakenError as error:
+            if not wait:
+                raise
+            log.warning("page.waiting", reason=error.message)
+            return
+        self._is_open = True
+        log.info("page.opened", host=web.host, port=port)
+
+
+@contextmanager
+def _captured(app: App, term: lead.Term, *, until_idle: bool) -> Iterator[None]:
+    """Capture beside what is done inside; raises what made it stop, which ends the term too."""
+    if app.settings.source.kind == "none":
+        yield
+        return
+    with closing(open_log(app.settings, app.dsn, as_name=lead.capture_name(app.name))) as target:
+        capture = sources.open_capture(app, target)
+        if until_idle:
+            capture.run_until_now(term.over)
+            yield
+            return
+        if term.waited:
+            sources.evict(app.settings, app.name)
+        with _following(capture, term.over):
+            yield
+
+
+@contextmanager
+def _following(capture: sources.Capture, over: threading.Event) -> Iterator[None]:
+    failures: list[Exception] = []
+
+    def follow() -> None:
+        try:
+            capture.run(over)
+        except RowtideError as error:
+            log.error("capture.stopped", reason=error.message)  # noqa: TRY400 - a trace tells an operator nothing
+            failures.append(error)
+        except Exception as error:
+            log.exception("capture.failed")
+            failures.append(error)
+        finally:
+            over.set()
+
+    thread = _in_thread("capture", follow)
     try:
-        capture.run(stop)
-    except RowtideError as error:
-        log.error("capture.stopped", reason=error.message)  # noqa: TRY400 - the trace tells an operator nothing
-        failures.append(error)
-        stop.set()
-    except Exception as error:
-        log.exception("capture.failed")
-        failures.append(error)
-        stop.set()
+        yield
+    finally:
+        over.set()
+        thread.join(_GRACE)
+    if failures:
+        raise failures[0]
+
+
+def _in_thread(name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _watchdog(stop: threading.Event) -> None:
@@ -107,4 +170,4 @@ def _watchdog(stop: threading.Event) -> None:
         while not stop.wait(int(microseconds) / 2_000_000):
             notify("WATCHDOG=1")
 
-    threading.Thread(target=beat, name="watchdog", daemon=True).start()
+    _in_thread("watchdog", beat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import socket
 import threading
@@ -12,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from connectors.errors import RowtideError
 from daemon.app import App, QueryError, Table
+from daemon.metrics import CONTENT_TYPE, exposition
+from daemon.queries import defaults
 
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
 )
+
+
+class PortTakenError(RowtideError):
+    """The page's port is in use."""
 
 
 def render_report(title: str, sections: Sequence[Table]) -> str:
@@ -30,8 +37,13 @@ def render_report(title: str, sections: Sequence[Table]) -> str:
 
 
 def create_web(app: App) -> FastAPI:
-    """The page and its JSON beside it."""
+    """The page, its JSON beside it, and what a supervisor and Prometheus ask for."""
     web = FastAPI(title="Rowtide", docs_url=None, redoc_url=None)
+
+    @web.exception_handler(RowtideError)
+    def unavailable(request: Request, error: RowtideError) -> JSONResponse:
+        del request
+        return JSONResponse({"state": "unavailable", "reason": error.message, "hint": error.hint}, status_code=503)
 
     @web.get("/", response_class=HTMLResponse)
     def page() -> str:
@@ -47,16 +59,23 @@ def create_web(app: App) -> FastAPI:
 
     @web.get("/health")
     def health() -> dict[str, str]:
+        """The process lives."""
         return {"status": "ok"}
 
     @web.get("/ready")
     def ready() -> JSONResponse:
+        """The instance is worked on, by this daemon or the one it stands by for."""
         status = app.status()
-        return JSONResponse(status, status_code=200 if status["state"] != "stopped" else 503)
+        fine = status["state"] in ("running", "degraded")
+        return JSONResponse(status, status_code=200 if fine else 503)
 
     @web.get("/status")
     def status() -> dict[str, Any]:
-        return app.status()
+        return app.status(probe=True)
+
+    @web.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposition(app), media_type=CONTENT_TYPE)
 
     @web.get("/reports/{name}", response_class=HTMLResponse)
     def report(name: str) -> Any:
@@ -74,8 +93,7 @@ def create_web(app: App) -> FastAPI:
     def query(name: str) -> str:
         try:
             file = app.named("queries", name)
-            defaults = dict(part.split("=", 1) for part in file.header.get("parameters", "").split() if "=" in part)
-            return render_report(file.title, [app.query(file.title, file.sql, defaults)])
+            return render_report(file.title, [app.query(file.title, file.sql, defaults(file))])
         except QueryError as error:
             raise HTTPException(404, error.message) from None
 
@@ -102,16 +120,19 @@ def serve_page(app: App, host: str, port: int) -> Iterator[int]:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise RowtideError(
+        kind = PortTakenError if error.errno == errno.EADDRINUSE else RowtideError
+        raise kind(
             f"The page cannot listen on {host}:{port}: {error.strerror}.",
-            hint="Another program uses the port: set web.port (ROWTIDE_WEB__PORT), or web.enabled = false.",
+            hint="Set web.port (ROWTIDE_WEB__PORT) to a free port, or web.enabled = false.",
         ) from None
-    server = uvicorn.Server(uvicorn.Config(create_web(app), log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(create_web(app), log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="page", daemon=True)
     thread.start()
     try:
         yield int(sock.getsockname()[1])
     finally:
         server.should_exit = True
-        thread.join(timeout=3)
+        thread.join(timeout=2)
         sock.close()

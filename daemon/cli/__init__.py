@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -38,15 +40,35 @@ records.register(app)
 
 def main() -> None:
     """The entry point of `rowtide`."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except RowtideError as error:
         if "--debug" in sys.argv:
             raise
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"error: {error.message}", markup=False)
-        if error.hint:
-            console.print(f"  {error.hint}", markup=False)
+        _say(error.message, error.hint)
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        # Its text may hold a row's values, so only its kind is told.
+        _say(
+            f"Rowtide made a mistake of its own ({type(error).__name__}).",
+            "Nothing is lost: what was not finished was rolled back. Run it again with --debug and report the trace.",
+        )
+        raise SystemExit(1) from None
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """End a command as Ctrl-C does: connections and the embedded server are left in order."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _say(message: str, hint: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"error: {message}", markup=False)
+    if hint:
+        console.print(f"  {hint}", markup=False)

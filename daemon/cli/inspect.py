@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
 
-from daemon.app import Table
 from daemon.cli.common import CSV_OPTION, JSON_OPTION, print_json, print_rows, print_table
+from daemon.queries import Table, defaults
 from daemon.settings import shown
 
 
@@ -28,18 +29,37 @@ def register(app: typer.Typer) -> None:
 
 
 def status(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
-    """State, clock, lag and rows of the domain."""
+    """State of the domain: running, idle, stopped, degraded or absent; lag, positions, source, rows."""
     with context.obj.app() as app:
-        found = app.status()
+        found = app.status(probe=True)
     if json_output:
         print_json(found)
         return
-    lag = sum(found["lag_events"].values())
     typer.echo(f"{found['domain']}: {found['state']}{': ' + found['reason'] if found['reason'] else ''}")
-    typer.echo(f"clock {found['clock'] or 'not started'}, {lag} events behind, {found['parked']} parked")
+    if found["state"] == "absent":
+        return
+    lag = sum(found["lag_events"].values())
+    behind = f" ({found['behind_seconds']:.1f} s)" if lag and found["behind_seconds"] is not None else ""
+    typer.echo(f"clock {found['clock'] or 'not started'}, {lag} events behind{behind}, {found['parked']} parked")
+    if found["source"]:
+        typer.echo(f"source {found['source']['kind']}: {_source_line(found['source'])}")
+    if found["rebuilding"]:
+        typer.echo("a rebuild is under way")
     if not found["fits_files"]:
         typer.echo("the domain's files have changed since: run `rowtide rebuild`")
+    places = [(name, e["position"], e["end"], e["lag"]) for name, e in found["topics"].items()]
+    print_rows("", ["topic/partition", "position", "end", "lag"], places)
     print_rows("", ["model", "rows"], list(found["rows"].items()))
+
+
+def _source_line(source: dict[str, Any]) -> str:
+    if not source["reachable"]:
+        return f"does not answer: {source['reason']}"
+    parts = ["answers"]
+    if "slot" in source:
+        parts.append(f"slot {'active' if source['slot_active'] else 'not active'}, {source['slot']}")
+        parts.append(f"{source['unread_bytes'] or 0} bytes not read")
+    return ", ".join(parts)
 
 
 def verify_(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
@@ -90,8 +110,7 @@ def query(
         elif name:
             file = app.named("queries", name)
             given = dict(part.partition("=")[::2] for part in parameters)
-            defaults = dict(part.split("=", 1) for part in file.header.get("parameters", "").split() if "=" in part)
-            table = app.query(file.title, file.sql, {**defaults, **given})
+            table = app.query(file.title, file.sql, {**defaults(file), **given})
         else:
             rows = [(file.name, file.title) for file in app.domain.queries.values()]
             table = Table("Queries", ["name", "title"], list(rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,12 +62,11 @@ def run(
     moment = _moment(clock) if clock else None
     if moment is not None and not until_idle:
         raise RowtideError("--clock needs --until-idle.", hint="Without it, business time is the present.")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with context.obj.app() as app:
-        from daemon.service import serve  # noqa: PLC0415 - brings the web server with it
+    from daemon.service import serve, stop_on_signals  # noqa: PLC0415 - brings the web server with it
 
+    stop = threading.Event()
+    stop_on_signals(stop)
+    with context.obj.app() as app:
         summary = serve(app, stop, until_idle=until_idle, clock=moment)
         if json_output or until_idle:
             print_json(summary)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 import typer
@@ -16,6 +16,8 @@ import typer
 from connectors.errors import RowtideError
 from connectors.log import Message, TopicPartition
 from daemon.cli.common import JSON_OPTION, print_json, print_rows
+from daemon.parked import as_line, forget, parked_events
+from daemon.retention import enforce
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,6 +29,8 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     ts: int | None = None
     key_base64: str | None = None
     value_base64: str | None = None
+    partition: int = 0
+    reason: str | None = None  # of a parked event: told, not appended
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +40,7 @@ def register(app: typer.Typer) -> None:
     log.command()(append)
     log.command()(dump)
     log.command()(retention)
+    log.command()(parked)
     app.add_typer(log, name="log")
 
 
@@ -96,7 +101,7 @@ def _lines(stream: IO[bytes]) -> Iterator[Line]:
 
 def _message(line: Line) -> Message:
     now = line.ts if line.ts is not None else int(time.time() * 1000)
-    return Message(_bytes(line.key, line.key_base64), _bytes(line.value, line.value_base64), now)
+    return Message(_bytes(line.key, line.key_base64), _bytes(line.value, line.value_base64), now, line.partition)
 
 
 def _bytes(text: str | None, encoded: str | None) -> bytes | None:
@@ -118,28 +123,33 @@ def dump(context: typer.Context, topic: str) -> None:
         while records := app.log.read(positions, limit=5000):
             for record in records:
                 positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                line: dict[str, Any] = {"topic": record.topic}
-                for name, data in (("key", record.key), ("value", record.value)):
-                    try:
-                        line[name] = None if data is None else data.decode()
-                    except UnicodeDecodeError:
-                        line[name + "_base64"] = base64.b64encode(data or b"").decode()
-                line["ts"] = record.ts_ms
-                print_json(line)
+                print_json(as_line(record))
 
 
 def retention(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
-    """Remove from every topic what the settings' retention does not keep."""
+    """Remove from the domain's topics what the settings do not keep; a running daemon does it by itself."""
     with context.obj.app() as app:
-        settings, removed = app.settings.log, {}
-        for topic in app.log.topics():
-            removed[topic] = app.log.enforce_retention(
-                topic,
-                age=settings.retention_age,
-                size=settings.retention_size,
-                now_ms=int(time.time() * 1000),
-            )
+        removed = enforce(app)
     if json_output:
         print_json(removed)
     else:
         print_rows("", ["topic", "removed"], list(removed.items()))
+
+
+def parked(
+    context: typer.Context,
+    forget_them: bool = typer.Option(False, "--forget", help="Forget them: they have been dealt with."),
+    json_output: bool = JSON_OPTION,
+) -> None:
+    """The events that could not be applied, with the reason; --json prints them whole, as `log append` takes them."""
+    with context.obj.app() as app:
+        if forget_them:
+            typer.echo(f"forgot {forget(app)} parked events")
+            return
+        found = parked_events(app)
+    if json_output:
+        for event in found:
+            print_json(event.as_line())
+        return
+    rows = [(e.id, e.topic, e.partition, e.offset, e.parked_at, e.reason) for e in found]
+    print_rows("", ["id", "topic", "partition", "offset", "parked at", "reason"], rows)

@@ -1,0 +1,78 @@
+"""What Prometheus reads: gauges of the instance's state, counters of this process. No value of a row, ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from daemon.app import App
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+STATES = ("absent", "stopped", "idle", "running", "degraded")
+
+
+def exposition(app: App) -> bytes:
+    """All metrics in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Instance(app))
+    return generate_latest(registry)
+
+
+class _Instance(Collector):
+    """Reads the instance's status at each scrape."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[Metric]:
+        app, status = self._app, self._app.status()
+        domain = [app.name]
+        state = GaugeMetricFamily("rowtide_state", "1 for the instance's state.", labels=["domain", "state"])
+        for name in STATES:
+            state.add_metric([*domain, name], float(status["state"] == name))
+        yield state
+        lag = GaugeMetricFamily(
+            "rowtide_lag_events", "Events in the log that are not taken in.", labels=["domain", "topic", "partition"]
+        )
+        for place, events in status["lag_events"].items():
+            topic, _, partition = place.rpartition("/")
+            lag.add_metric([*domain, topic, partition], events)
+        yield lag
+        if status["behind_seconds"] is not None:
+            behind = GaugeMetricFamily(
+                "rowtide_behind_seconds", "Age of the oldest event not taken in.", labels=["domain"]
+            )
+            behind.add_metric(domain, status["behind_seconds"])
+            yield behind
+        parked = GaugeMetricFamily(
+            "rowtide_parked_events", "Events kept because they cannot be applied.", labels=["domain"]
+        )
+        parked.add_metric(domain, status["parked"])
+        yield parked
+        rows = GaugeMetricFamily("rowtide_model_rows", "Rows of a model.", labels=["domain", "model"])
+        for model, count in status["rows"].items():
+            rows.add_metric([*domain, model], count)
+        yield rows
+        yield from self._process(domain)
+
+    def _process(self, domain: list[str]) -> Iterator[Metric]:
+        """What this process has done; nothing before it leads."""
+        worker = self._app.worker
+        if worker is None:
+            return
+        for name, text, value in (
+            ("rowtide_batches", "Batches committed by this process.", worker.totals.batches),
+            ("rowtide_events", "Events applied by this process.", worker.totals.events),
+        ):
+            counter = CounterMetricFamily(name, text, labels=["domain"])
+            counter.add_metric(domain, value)
+            yield counter
+        if worker.lag_ms is not None:
+            lag = GaugeMetricFamily("rowtide_batch_lag_seconds", "Lag of the last batch.", labels=["domain"])
+            lag.add_metric(domain, worker.lag_ms / 1000)
+            yield lag

@@ -1,0 +1,203 @@
+"""Working an instance off: leading, standing by, going on after what mends itself; and rebuilding."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import structlog
+
+from connectors.errors import RowtideError
+from connectors.log import TopicPartition
+from connectors.state import connect
+from consumers.engine import instance, moments
+from consumers.engine.engine import Engine, FencedError
+from consumers.engine.rebuild import rebuild as build_and_swap
+from consumers.worker import BatchStats
+from daemon import lead
+from daemon.failures import explained, is_lost_connection
+
+if TYPE_CHECKING:
+    from daemon.app import App
+
+log = structlog.get_logger()
+_PATIENCE = 5.0  # seconds between attempts at most, when a server is away
+
+# Entered while this process leads, with the term.
+During = Callable[[lead.Term], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is asked to do; see `App.run`."""
+
+    until_idle: bool = False
+    clock: datetime | None = None
+    on_batch: Callable[[BatchStats], None] | None = None
+    during: During | None = None
+
+
+def run(app: App, stop: threading.Event, job: Job) -> dict[str, Any]:
+    """Work until stopped, or until idle where the job says so. Raises what a person must act on.
+
+    What mends itself is waited for: another leader, a state database or a log that is away, a rebuild's swap.
+    """
+    began = time.monotonic()
+    counts = {"batches": 0, "events": 0, "parked": 0}
+    if job.until_idle:
+        _refuse_if_led(app)
+    wait, fenced = 0.1, False
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            if fenced:
+                _follow_rebuild(app, stop)
+                fenced = False
+            with lead.leading(app.dsn, app.name, stop, app.revive) as term:
+                if term is None:
+                    break
+                try:
+                    _lead(app, term, job)
+                finally:
+                    _count(app, counts)
+            if job.until_idle:
+                break
+        except FencedError:
+            fenced = True
+        except (RowtideError, psycopg.Error) as error:
+            if job.until_idle or not _passes(error):
+                _record(app, error)
+                raise
+            wait = 0.1 if time.monotonic() - started > _PATIENCE else min(wait * 2, _PATIENCE)
+            log.warning("worker.waiting", domain=app.name, reason=_reason(app, error), seconds=round(wait, 1))
+            stop.wait(wait)
+    return {"domain": app.name, "seconds": round(time.monotonic() - began, 3), **counts}
+
+
+def _refuse_if_led(app: App) -> None:
+    with connect(app.dsn) as connection:
+        if lead.is_led(connection, app.name):
+            raise lead.LedElsewhereError(
+                f"Another daemon works on {app.name} in this state database.",
+                hint="It takes in what comes by itself: see `rowtide status`. Stop it to use --until-idle.",
+            )
+
+
+def _lead(app: App, term: lead.Term, job: Job) -> None:
+    """One term as the instance's writer."""
+    log.info("daemon.leading", domain=app.name)
+    with job.during(term) if job.during else nullcontext():
+        if job.clock is not None and job.until_idle:
+            _work(app, term.over, job)
+            app.tick(moments.from_datetime(job.clock) // 1000)
+        _work(app, term.over, job)
+
+
+def _work(app: App, over: threading.Event, job: Job) -> None:
+    with connect(app.dsn) as connection:
+        instance.require(connection, app.name, app.analysis)
+        epoch = instance.take_over(connection, app.name)
+    with psycopg.connect(app.dsn) as connection:
+        engine = Engine(connection, app.analysis, app.name, epoch)
+        connection.execute("SELECT set_config('application_name', %s, false)", [lead.writer_name(app.name)])
+        connection.commit()
+        app.worker = app.make_worker(engine, job.on_batch)
+        app.worker.run(over, until_idle=job.until_idle)
+
+
+def _count(app: App, counts: dict[str, int]) -> None:
+    if app.worker is not None:
+        for name in counts:
+            counts[name] += getattr(app.worker.totals, name)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether waiting may mend it."""
+    return is_lost_connection(error) or bool(getattr(error, "transient", False))
+
+
+def _reason(app: App, error: Exception) -> str:
+    known = explained(error, app.settings)
+    return known.message if known else type(error).__name__
+
+
+def _record(app: App, error: Exception) -> None:
+    """Let `rowtide status` tell why the instance does not run, where the state database still can."""
+    try:
+        with connect(app.dsn) as connection:
+            instance.stop(connection, app.name, _reason(app, error))
+    except (RowtideError, psycopg.Error):
+        log.warning("worker.reason_not_recorded", domain=app.name)
+
+
+def _follow_rebuild(app: App, stop: threading.Event) -> None:
+    """Another writer was let in: wait while a rebuild swaps, then go on with the tables that are there."""
+    with connect(app.dsn) as connection:
+        while lead.is_rebuilt(connection, app.name) and not stop.wait(0.1):
+            pass
+    app.reload()
+    log.info("worker.reloaded", domain=app.name)
+
+
+# --- rebuild ---
+
+
+def rebuild(app: App, on_batch: Callable[[BatchStats], None] | None) -> dict[str, Any]:
+    """Build mirror and models again from the log beside the live ones, then swap.
+
+    Refuses, with the live tables untouched, where the log no longer holds the whole history.
+    """
+    began, events = time.monotonic(), 0
+    known = app.log.topics()
+    for topic in app.topics:
+        if topic not in known:
+            app.log.create_topic(topic)
+    _require_whole_history(app)
+
+    def work_off(engine: Engine, stop: threading.Event) -> None:
+        nonlocal events
+        worker = app.make_worker(engine, on_batch)
+        worker.run(stop, until_idle=True)
+        events += worker.totals.events
+
+    def ends() -> dict[TopicPartition, int]:
+        return {place: extent.end for place, extent in app.log.extents(app.topics).items()}
+
+    with lead.rebuilding(app.dsn, app.name):
+        with connect(app.dsn) as connection:
+            if instance.find(connection, app.name) is None:
+                instance.create(connection, app.name, app.analysis)
+        app.own.publish_first_parameters()
+        build_and_swap(lambda: psycopg.connect(app.dsn), app.analysis, app.name, work_off, ends)
+    return {"domain": app.name, "events": events, "seconds": round(time.monotonic() - began, 3)}
+
+
+def _require_whole_history(app: App) -> None:
+    """Refuse where the log begins late, or ends before what the live tables have taken in."""
+    extents = app.log.extents(app.topics)
+    for place, extent in sorted(extents.items()):
+        if extent.start > 0:
+            raise RowtideError(
+                f"The log no longer has the beginning of {place.topic}/{place.partition}: it starts at {extent.start}. "
+                "The live tables are as they were.",
+                hint="A rebuild needs the whole history. Keep the tables as they are, or begin anew from the source "
+                "with another state database (--state DIR).",
+            )
+    with connect(app.dsn) as connection:
+        found = connection.execute(
+            "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s ORDER BY 1, 2", [app.name]
+        ).fetchall()
+    for topic, partition, offset in found:
+        there = extents.get(TopicPartition(topic, partition))
+        if there is not None and offset > there.end:
+            raise RowtideError(
+                f"The tables have taken in {topic}/{partition} up to {offset}, but the log ends at {there.end}: it was "
+                "recreated, or restored from a backup. The live tables are as they were.",
+                hint="Restore the log, or begin anew from the source with another state database (--state DIR).",
+            )
