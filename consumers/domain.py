@@ -220,8 +220,15 @@ def _sql_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.sql")) if folder.is_dir() else []
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DomainError(f"{path}: not UTF-8 at byte {error.start}.", hint="Save the file as UTF-8.") from None
+
+
 def _read_sql(path: Path) -> SqlFile:
-    text = path.read_text(encoding="utf-8")
+    text = _read_text(path)
     header, _, _ = read_header(text)
     return SqlFile(path.stem, path, header, text)
 
@@ -281,7 +288,7 @@ def canonical_type(text: str) -> str:
 
 def _read_tables(path: Path) -> dict[str, Table]:
     """The CREATE TABLE statements of a file. Raises DomainError naming the line."""
-    text = path.read_text(encoding="utf-8")
+    text = _read_text(path)
     try:
         statements = [s for s in sqlglot.parse(text, dialect="postgres") if s is not None]
     except SqlglotError as error:

@@ -151,7 +151,7 @@ class App:
         return work.run(self, stop, job)
 
     def make_worker(self, engine: Engine, on_batch: Callable[[BatchStats], None] | None = None) -> Worker:
-        """A worker on the domain's topics for an engine."""
+        """A worker on the domain's topics for an engine; `on_batch` is told of each committed batch."""
         return Worker(
             engine,
             self.log,

@@ -9,6 +9,8 @@ import psycopg
 from connectors.errors import RowtideError
 from consumers.engine import schema
 from consumers.engine.analysis import Analysis, Model
+from consumers.engine.differences import find_plans
+from consumers.engine.relations import describe_all
 from consumers.engine.scoped import scoped_query
 from consumers.engine.statements import build_inputs
 
@@ -33,11 +35,9 @@ def explain(
 def _pieces(
     connection: psycopg.Connection[tuple[Any, ...]], analysis: Analysis, instance: str, model: Model
 ) -> list[tuple[str, str]]:
-    models, source = schema.schemas(instance)
-    tables = analysis.domain.mirror_tables
-    relations = {n: schema.describe(connection, source, n, t.key) for n, t in tables.items()}
-    relations |= {m.name: schema.describe(connection, models, m.name, m.file.key) for m in analysis.models}
-    inputs = build_inputs(analysis, relations)
+    relations = describe_all(connection, instance, analysis)
+    plans, reasons = find_plans(analysis, relations)
+    inputs = build_inputs(analysis, relations, plans)
     number = [m.name for m in analysis.models].index(model.name)
     pieces = [("model", f"{model.name}, level {model.level}, key ({', '.join(model.file.key)}), {model.file.path}")]
     for table, columns in sorted(model.reads.items()):
@@ -48,8 +48,18 @@ def _pieces(
                 direct = ", ".join(entry.images[p] for p in route.direct) if route.direct is not None else None
                 text = f"the key is in the row: {direct}" if direct else route.sql
                 pieces.append((f"keys affected by {table}", text))
+        if any(carried.model == number for carried in entry.differences):
+            text = "by difference: what came and what went of the changed rows is added and taken off"
+            again = (
+                "a minimum, maximum or sum that this leaves open is asked again" if plans[model.name].may_ask else ""
+            )
+            pieces.append((f"kept from {table}", f"{text}; {again}" if again else text))
         if any(m == number for m, _ in entry.whole):
             pieces.append((f"keys affected by {table}", "all: the model is refreshed whole"))
+    if model.name in reasons:
+        pieces.append(
+            ("groups", f"not kept by difference, because {reasons[model.name]}: a change asks for its whole group")
+        )
     if model.file.changes_at:
         pieces.append(("changes by itself", f"when clock.now reaches {model.file.changes_at}"))
     if model.file.history:

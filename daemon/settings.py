@@ -30,6 +30,7 @@ from connectors.errors import RowtideError
 
 PREFIX = "ROWTIDE_"
 _DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_SECRET = re.compile(r"password|secret|token|jaas|key\.pem|oauthbearer\.config")
 _SIZE = re.compile(r"(\d+)\s*(kB|MB|GB|TB|B)?", re.IGNORECASE)
 
 
@@ -55,25 +56,71 @@ class State(_Section):
 class SourceSettings(_Section):
     """The database to capture from."""
 
-    kind: Literal["none", "postgres"] = Field("none", description="none: the log is filled by others.")
+    kind: Literal["none", "postgres", "mysql"] = Field(
+        "none", description="none: the log is filled by others; where absent the dsn's scheme tells it."
+    )
     dsn: SecretStr | None = Field(None, description="Connection string of the source database.")
-    db_schema: str = Field("public", alias="schema", description="The source's schema.")
+    db_schema: str = Field("public", alias="schema", description="The source's schema (PostgreSQL).")
     heartbeat_seconds: float = Field(10, gt=0, le=3600, description="How often an idle source is acknowledged.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_dsn(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("dsn") and "kind" not in data:
+            given = data["dsn"]
+            return {**data, "kind": source_kind(given.get_secret_value() if isinstance(given, SecretStr) else given)}
+        return data
+
     @model_validator(mode="after")
-    def _needs_dsn(self) -> SourceSettings:
-        if self.kind == "postgres" and self.dsn is None:
-            raise ValueError('kind = "postgres" needs source.dsn')
+    def _fits(self) -> SourceSettings:
+        if self.kind == "none":
+            return self
+        if self.dsn is None:
+            raise ValueError(f'kind = "{self.kind}" needs source.dsn')
+        told = source_kind(self.dsn.get_secret_value())
+        if told != self.kind:
+            raise ValueError(f'kind = "{self.kind}" does not fit source.dsn, which names a {told} database')
         return self
 
 
-class LogSettings(_Section):
-    """What the log keeps."""
+def source_kind(dsn: str) -> str:
+    """The family of databases that a connection string names: mysql (MariaDB too) or postgres."""
+    scheme = dsn.partition("://")[0].lower() if "://" in dsn else "postgresql"
+    if scheme in ("mysql", "mariadb"):
+        return "mysql"
+    if scheme in ("postgres", "postgresql"):
+        return "postgres"
+    raise ValueError("source.dsn begins with neither postgresql:// nor mysql:// nor mariadb://")
 
+
+class LogSettings(_Section):
+    """Where the log is and what it keeps."""
+
+    kind: Literal["embedded", "kafka"] = Field("embedded", description="embedded: in the state database.")
+    servers: str | None = Field(None, description="Kafka's servers: HOST:PORT,HOST:PORT.")
+    group: str | None = Field(None, description="The group that tells Kafka's tools how far we are; rowtide-DOMAIN.")
+    replication: int = Field(1, ge=1, le=100, description="Copies of each topic that is created in Kafka.")
+    allow_plaintext: bool = Field(default=False, description="Allow other hosts without encryption.")
+    client: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="More settings of Kafka's client, by librdkafka's dotted names."
+    )
     retention_age: timedelta | None = Field(None, description="Older events go: 30d, 12h; none: all stay.")
     retention_size: int | None = Field(
         None, description="A larger topic loses its oldest events: 10GB; none: all stay."
     )
+
+    @field_validator("client", mode="before")
+    @classmethod
+    def _dotted(cls, value: object) -> object:
+        return dict(_flat(value)) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _has_servers(self) -> LogSettings:
+        if self.kind == "kafka" and not self.servers:
+            raise ValueError('kind = "kafka" needs log.servers, as in localhost:9092')
+        if self.kind == "embedded" and (self.servers or self.client):
+            raise ValueError('log.servers and log.client are for kind = "kafka"')
+        return self
 
     @field_validator("retention_age", mode="before")
     @classmethod
@@ -275,6 +322,13 @@ def _explained(error: ValidationError, origins: Mapping[str, str]) -> SettingsEr
     )
 
 
+def _masked(value: Any) -> Any:
+    """Settings of Kafka's client with what may be secret left out."""
+    if isinstance(value, Mapping):
+        return {name: "***" if _SECRET.search(name) else entry for name, entry in value.items()}
+    return value
+
+
 def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
     """Every setting as (name, value, origin); secrets are masked."""
     rows = []
@@ -282,7 +336,7 @@ def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
         value: Any = loaded.settings
         for part in name.split("."):
             value = getattr(value, "db_schema" if part == "schema" else part)
-        text = "***" if isinstance(value, SecretStr) else ("" if value is None else str(value))
+        text = "***" if isinstance(value, SecretStr) else ("" if value is None else str(_masked(value)))
         origin = next((o for n, o in loaded.origins.items() if n == name or n.startswith(f"{name}.")), "default")
         rows.append((name, text, origin))
     return rows

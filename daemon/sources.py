@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
+from connectors.capture import CaptureStoppedError, keep_running
 from connectors.errors import RowtideError
 from connectors.log import Log
+from connectors.table import Table
+from consumers.domain import Domain
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,13 +37,27 @@ def open_capture(app: App, target: Log) -> Capture:
     source = app.settings.source
     if source.dsn is None:
         raise RowtideError("There is no source to capture from.", hint="Set source.dsn.")
-    from connectors.capture.postgres import PostgresCapture  # noqa: PLC0415 - each family brings its own driver
+    dsn, tables, topic = source.dsn.get_secret_value(), list(app.domain.tables.values()), app.domain.topics[0]
+    if source.kind == "mysql":
+        from connectors.capture.mysql import MySQLCapture  # noqa: PLC0415 - each family brings its own driver
+
+        capture = MySQLCapture(
+            dsn,
+            tables,
+            target,
+            topic,
+            name=app.name,
+            heartbeat_seconds=source.heartbeat_seconds,
+            to_business_ms=app.time.of_source_ms,
+        )
+        return _WithoutCascades(capture, dsn, tables, app.name)
+    from connectors.capture.postgres import PostgresCapture  # noqa: PLC0415
 
     return PostgresCapture(
-        source.dsn.get_secret_value(),
-        list(app.domain.tables.values()),
+        dsn,
+        tables,
         target,
-        app.domain.topics[0],
+        topic,
         name=app.name,
         schema=source.db_schema,
         heartbeat_seconds=source.heartbeat_seconds,
@@ -46,16 +65,73 @@ def open_capture(app: App, target: Log) -> Capture:
     )
 
 
+class _WithoutCascades:
+    """Refuses a MySQL source whose foreign keys change rows that its binlog does not tell of."""
+
+    def __init__(self, capture: Capture, dsn: str, tables: list[Table], name: str) -> None:
+        self._capture = capture
+        self._dsn = dsn
+        self._tables = tables
+        self._name = name
+
+    def run(self, stop: threading.Event) -> None:
+        keep_running(self._check, stop, source=self._name)
+        self._capture.run(stop)
+
+    def run_until_now(self, stop: threading.Event) -> None:
+        keep_running(self._check, stop, source=self._name)
+        self._capture.run_until_now(stop)
+
+    def _check(self, connected: Callable[[], None]) -> None:
+        from connectors.capture.mysql import connect, foreign_keys, read_dsn  # noqa: PLC0415
+        from connectors.capture.mysql.errors import losing  # noqa: PLC0415
+
+        del connected  # the capture itself says so
+        place = read_dsn(self._dsn)
+        with losing(), connect(place) as connection:
+            for key in foreign_keys(connection, place.database, self._tables):
+                if not {key.on_delete, key.on_update} <= {"RESTRICT", "NO ACTION"}:
+                    raise CaptureStoppedError(
+                        f"The foreign key {key.name} of the source's table {key.table} changes rows by itself, which "
+                        "MySQL's and MariaDB's binlog leaves out: the mirror would keep rows that are gone.",
+                        hint="Make it RESTRICT in the source, or leave the table out of source.sql.",
+                    )
+
+
+def grants(settings: Settings, domain: Domain, *, user: str, schema: str | None, mysql: bool) -> list[str]:
+    """The statements that give capture the least rights in the source.
+
+    `schema` is the source's schema, in MySQL and MariaDB its database; where None the settings tell it.
+    """
+    tables, source = list(domain.tables.values()), settings.source
+    if mysql or source.kind == "mysql":
+        from connectors.capture.mysql import grants as mysql_grants  # noqa: PLC0415
+        from connectors.capture.mysql import read_dsn  # noqa: PLC0415
+
+        database = schema or (read_dsn(source.dsn.get_secret_value()).database if source.dsn else None)
+        if not database:
+            raise RowtideError("The source's database is not known.", hint="Name it: `rowtide grants --schema NAME`.")
+        return mysql_grants(tables, user=user, database=database)
+    from connectors.capture.postgres import grants as postgres_grants  # noqa: PLC0415
+
+    return postgres_grants(tables, user=user, schema=schema or source.db_schema, name=domain.name)
+
+
 def probe(settings: Settings, name: str) -> dict[str, Any] | None:
     """Whether the source answers, or why not, without secrets; None where none is set."""
     source = settings.source
     if source.kind == "none" or source.dsn is None:
         return None
-    found: dict[str, Any] = {"kind": source.kind, "reachable": False, "reason": None}
+    look = _look_mysql if source.kind == "mysql" else _look_postgres
     try:
-        with psycopg.connect(
-            source.dsn.get_secret_value(), autocommit=True, connect_timeout=_PROBE_SECONDS
-        ) as connection:
+        return {"kind": source.kind, "reachable": True, "reason": None, **look(source.dsn.get_secret_value(), name)}
+    except RowtideError as error:
+        return {"kind": source.kind, "reachable": False, "reason": error.message}
+
+
+def _look_postgres(dsn: str, name: str) -> dict[str, Any]:
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=_PROBE_SECONDS) as connection:
             row = connection.execute(
                 "SELECT active, wal_status, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), confirmed_flush_lsn)::bigint "
                 "FROM pg_replication_slots WHERE slot_name = %s",
@@ -63,11 +139,24 @@ def probe(settings: Settings, name: str) -> dict[str, Any] | None:
             ).fetchone()
     except psycopg.Error as error:
         lines = str(error).strip().splitlines()
-        return {**found, "reason": lines[-1] if lines else type(error).__name__}
-    found["reachable"] = True
-    if row is not None:
-        found |= {"slot_active": row[0], "slot": row[1], "unread_bytes": row[2]}
-    return found
+        raise RowtideError(lines[-1] if lines else type(error).__name__) from None
+    return {} if row is None else {"slot_active": row[0], "slot": row[1], "unread_bytes": row[2]}
+
+
+def _look_mysql(dsn: str, name: str) -> dict[str, Any]:
+    import pymysql  # noqa: PLC0415
+
+    from connectors.capture.mysql import connect, describe, read_dsn  # noqa: PLC0415
+
+    del name
+    place = read_dsn(dsn)
+    place = replace(place, options={"connect-timeout": str(_PROBE_SECONDS), **place.options})
+    try:
+        with connect(place, read_timeout=_PROBE_SECONDS) as connection:
+            server = describe(connection)
+    except (pymysql.MySQLError, OSError) as error:
+        raise RowtideError(str(error.args[-1]) if error.args else type(error).__name__) from None
+    return {"server": f"{'MariaDB' if server.mariadb else 'MySQL'} {'.'.join(map(str, server.version))}"}
 
 
 def evict(settings: Settings, name: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +15,9 @@ import psycopg
 import structlog
 
 from connectors.errors import RowtideError
-from connectors.log import TopicPartition
-from connectors.state import connect
+from connectors.log import FencedError as OvertakenError
+from connectors.log import LogUnreachableError, PartitionsAddedError, TopicPartition
+from connectors.state import StateError, connect
 from consumers.engine import instance, moments
 from consumers.engine.engine import Engine, FencedError
 from consumers.engine.rebuild import rebuild as build_and_swap
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 _PATIENCE = 5.0  # seconds between attempts at most, when a server is away
+
+# A cluster that is away comes back; new partitions are read from their beginning by a new worker; who was overtaken
+# by another capture stands by again.
+_PASSING = (LogUnreachableError, PartitionsAddedError, OvertakenError, StateError)
 
 # Entered while this process leads, with the term.
 During = Callable[[lead.Term], AbstractContextManager[None]]
@@ -102,13 +108,39 @@ def _lead(app: App, term: lead.Term, job: Job) -> None:
 def _work(app: App, over: threading.Event, job: Job) -> None:
     with connect(app.dsn) as connection:
         instance.require(connection, app.name, app.analysis)
+        _know_topics(connection, app)
         epoch = instance.take_over(connection, app.name)
     with psycopg.connect(app.dsn) as connection:
         engine = Engine(connection, app.analysis, app.name, epoch)
         connection.execute("SELECT set_config('application_name', %s, false)", [lead.writer_name(app.name)])
         connection.commit()
-        app.worker = app.make_worker(engine, job.on_batch)
+
+        def committed(stats: BatchStats) -> None:
+            app.log.commit_hint(engine.positions)
+            if job.on_batch is not None:
+                job.on_batch(stats)
+
+        app.worker = app.make_worker(engine, committed)
         app.worker.run(over, until_idle=job.until_idle)
+
+
+def _know_topics(connection: psycopg.Connection[Any], app: App) -> None:
+    """Let reading stop where a topic is not the one that the stored positions are about; note new topics."""
+    row = connection.execute(
+        "SELECT coalesce(definition -> 'topic_ids', '{}') FROM rowtide.instance WHERE name = %s", [app.name]
+    ).fetchone()
+    known: dict[str, str] = row[0] if row else {}
+    app.log.expect({topic: known[topic] for topic in app.topics if topic in known})
+    if fresh := [topic for topic in app.topics if topic not in known]:
+        _note_topics(connection, app, {**known, **app.log.topic_ids(fresh)})
+
+
+def _note_topics(connection: psycopg.Connection[Any], app: App, ids: Mapping[str, str]) -> None:
+    connection.execute(
+        "UPDATE rowtide.instance SET definition = coalesce(definition, '{}') || jsonb_build_object('topic_ids', %s::jsonb) "
+        "WHERE name = %s",
+        [json.dumps(dict(ids)), app.name],
+    )
 
 
 def _count(app: App, counts: dict[str, int]) -> None:
@@ -119,7 +151,7 @@ def _count(app: App, counts: dict[str, int]) -> None:
 
 def _passes(error: Exception) -> bool:
     """Whether waiting may mend it."""
-    return is_lost_connection(error) or bool(getattr(error, "transient", False))
+    return is_lost_connection(error) or isinstance(error, _PASSING)
 
 
 def _reason(app: App, error: Exception) -> str:
@@ -174,7 +206,11 @@ def rebuild(app: App, on_batch: Callable[[BatchStats], None] | None) -> dict[str
             if instance.find(connection, app.name) is None:
                 instance.create(connection, app.name, app.analysis)
         app.own.publish_first_parameters()
+        ids = app.log.topic_ids(app.topics)
+        app.log.expect(ids)
         build_and_swap(lambda: psycopg.connect(app.dsn), app.analysis, app.name, work_off, ends)
+        with connect(app.dsn) as connection:
+            _note_topics(connection, app, ids)
     return {"domain": app.name, "events": events, "seconds": round(time.monotonic() - began, 3)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sqlglot.errors import ParseError, TokenError
 from connectors.errors import RowtideError
 
 HEADER = re.compile(r"^--\s*(?P<name>[a-z_]+)(?:\s+(?P<table>\w+))?\s*:\s*(?P<value>.*)$")
+KNOWN = ("key", "changes_at", "history", "keep", "affects", "title", "description")
 NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -129,6 +131,23 @@ def read_header(text: str) -> tuple[dict[str, str], dict[str, str], int]:
     return entries, affects, count
 
 
+def _refuse_misspelt(path: Path, text: str, count: int) -> None:
+    """Refuse a header line whose name is almost one of ours: as a mere comment it would be lost in silence."""
+    for number, line in enumerate(text.splitlines()[:count], start=1):
+        match = HEADER.match(line.strip())
+        if match is None or match["name"] in KNOWN:
+            continue
+        if close := difflib.get_close_matches(match["name"], KNOWN, 1, cutoff=0.65):
+            raise refuse(path, number, f"unknown header line “{match['name']}”", f"Did you mean `-- {close[0]}:`?")
+
+
+def _plain(reason: str) -> str:
+    """What the parser says, without the names of its own parts."""
+    if "<class" in reason or "<Token" in reason:
+        return "something is missing or out of place here"
+    return reason.rstrip(".")
+
+
 def parse_select(path: Path, sql: str, offset: int = 0) -> exp.Query:
     """Parse one SELECT (or UNION ALL of them) in PostgreSQL's dialect."""
     try:
@@ -136,7 +155,7 @@ def parse_select(path: Path, sql: str, offset: int = 0) -> exp.Query:
     except (ParseError, TokenError) as error:
         details = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
         line = (details.get("line") or 0) + offset if details else None
-        reason = str(details.get("description") or error).rstrip(".")
+        reason = _plain(str(details.get("description") or "a quote or a comment is not closed"))
         near = str(details.get("highlight") or "")
         raise refuse(
             path,
@@ -162,9 +181,9 @@ def read_model(path: Path) -> ModelFile:
     sql = "\n".join(text.splitlines()[offset:]).strip().rstrip(";").strip()
     if not sql:
         raise refuse(path, None, "the file has no SELECT", "Write one SELECT below the header.")
+    _refuse_misspelt(path, text, offset)
     if not entries.get("key"):
         raise refuse(path, 1, "the header names no key", "Add a line such as `-- key: rental_id` at the top.")
-    known = {"key", "changes_at", "history", "keep", "title", "description"}
     query = parse_select(path, sql, offset)
     _refuse_volatile(path, query, offset)
     return ModelFile(
@@ -177,7 +196,7 @@ def read_model(path: Path) -> ModelFile:
         history=_history(path, name, entries.get("history")),
         keep=entries.get("keep") or None,
         affects={table: parse_select(path, text, 0) for table, text in affects.items()},
-        **{key: entries[key] for key in ("title", "description") if key in entries and key in known},
+        **{key: entries[key] for key in ("title", "description") if key in entries},
     )
 
 

@@ -102,14 +102,15 @@ def rebuild(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
 def grants(
     context: typer.Context,
     user: str = typer.Option("rowtide", help="The user that captures."),
-    schema: str = typer.Option("public", help="The source's schema."),
+    schema: str = typer.Option(None, help="The source's schema; in MySQL and MariaDB its database."),
+    mysql: bool = typer.Option(False, "--mysql", help="For MySQL or MariaDB, where no source.dsn tells it."),
 ) -> None:
-    """Print the statements that give capture the least rights it needs in a PostgreSQL source."""
-    from connectors.capture.postgres import grants as statements  # noqa: PLC0415
+    """Print the statements that give capture the least rights it needs in the source."""
     from consumers.domain import load_domain  # noqa: PLC0415
+    from daemon.sources import grants as statements  # noqa: PLC0415
 
-    domain = load_domain(context.obj.load().settings.domain)
-    for line in statements(list(domain.tables.values()), user=user, schema=schema, name=domain.name):
+    settings = context.obj.load().settings
+    for line in statements(settings, load_domain(settings.domain), user=user, schema=schema, mysql=mysql):
         typer.echo(line)
 
 
