@@ -16,6 +16,8 @@ import pytest
 from connectors.embedded import EmbeddedPostgres
 from deploy.stack.jars import missing
 from deploy.stack.kafka import KafkaBroker
+from deploy.stack.mariadb import MariaDB, ensure_installed
+from deploy.stack.process import ServerFailedError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -58,6 +60,20 @@ def broker() -> Iterator[KafkaBroker]:
     if lacking is not None and not os.environ.get("CI"):
         pytest.skip(f"no Kafka: {lacking}")
     with KafkaBroker() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A real MariaDB with its binlog on, installed where it may be; skips where not, and fails in CI."""
+    try:
+        ensure_installed()
+    except ServerFailedError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    # The machine's disk is not what is tested here: the tests kill processes, not the machine.
+    with MariaDB(settings={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as running:
         yield running
 
 

@@ -100,12 +100,19 @@ class MySQLCapture:
             try:
                 server = describe(connection)
                 self._writer.serve(server)
-                self._found = check(connection, server, self._tables, database=self._dsn.database, name=self._name)
+                position = self._writer.position()
+                self._found = check(
+                    connection,
+                    server,
+                    self._tables,
+                    database=self._dsn.database,
+                    name=self._name,
+                    streaming=position is not None and position.phase != "snapshot",
+                )
                 keys = self._foreign_keys(connection)
             finally:
                 connection.close()
             connected()
-            position = self._writer.position()
             if position is not None and position.gtids is None and position.server != server.identity:
                 raise other_server()
             while not stop.is_set():

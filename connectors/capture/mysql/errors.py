@@ -17,7 +17,10 @@ class BinlogBrokenError(Exception):
 
 # Server errors that no retry mends: (what to say, what to do).
 _STOPS = {
-    1044: ("The source's user may not use the database.", "Run what `rowtide grants` prints, as an administrator."),
+    1044: (
+        "The source's user may not use the database, or there is no such database.",
+        "Correct the database's name at the end of source.dsn, or run what `rowtide grants` prints, as an administrator.",
+    ),
     1045: ("The source refused the user or the password.", "Correct source.dsn (or its secret file) and start again."),
     1698: ("The source refused the user or the password.", "Correct source.dsn (or its secret file) and start again."),
     1049: ("The source has no such database.", "Correct the database's name at the end of source.dsn."),

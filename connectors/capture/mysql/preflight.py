@@ -52,14 +52,33 @@ def server_number(name: str) -> int:
 
 
 def check(
-    connection: Connection, server: Server, tables: Sequence[Table], *, database: str, name: str
+    connection: Connection,
+    server: Server,
+    tables: Sequence[Table],
+    *,
+    database: str,
+    name: str,
+    streaming: bool = False,
 ) -> dict[str, SourceTable]:
-    """Raise CaptureStoppedError for what is missing; returns the declared tables as the source has them."""
+    """Raise CaptureStoppedError for what is missing; returns the declared tables as the source has them.
+
+    Args:
+        connection: of the capturing user.
+        server: what `describe` found.
+        tables: those declared.
+        database: the source's.
+        name: the capture's.
+        streaming: whether a stream goes on: then a table's definition is not looked at, because what the binlog has
+            of it may be older, and is to be captured before a change of it is met there.
+    """
     _check_server(connection, server, name)
     _check_filters(connection, server, database)
     found = read_tables(connection, database, tables, folds_names=server.folds_names)
     for table in tables:
-        check_table(table, found, database)
+        if streaming and table.name not in found:
+            continue
+        if not streaming:
+            check_table(table, found, database)
         columns = ", ".join(quoted(n) for n in table.names if n.lower() in found[table.name].columns)
         rows(connection, f"SELECT {columns} FROM {quoted(database)}.{quoted(found[table.name].name)} LIMIT 0")
     return found

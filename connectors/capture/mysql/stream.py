@@ -129,8 +129,6 @@ class Stream:
                 self._take(event)
                 if self._reread is not None:
                     return self._reread_position(self._reread)
-                if len(self._messages) >= CHUNK or self._bytes >= CHUNK_BYTES:
-                    self._flush()
             if self._idle:
                 self._flush()
                 self._end_catchup()
@@ -203,7 +201,8 @@ class Stream:
         if table is not None:
             described = table_map(event.body, mariadb=self._server.mariadb)
             self._load_charsets({column.collation for column in described.columns} - {0, 63})
-            reader = RowReader(table, described, self._charsets, self._found[table.name].plain_bytes())
+            found = self._found.get(table.name)
+            reader = RowReader(table, described, self._charsets, found.plain_bytes() if found else {})
         if len(self._readers) > 10_000:  # numbers grow as tables are opened anew
             self._readers.clear()
         self._readers[table_id] = (event.body, reader)
@@ -237,8 +236,6 @@ class Stream:
                 op = "u" if parsed.op == "u" and change.before is None else "c"
                 key = key_of(table, change.after)
                 self._emit(transaction, encode_change(table, op, key, change.after, source=source, transaction=name))
-        if len(self._messages) >= CHUNK or self._bytes >= CHUNK_BYTES:
-            self._flush()
 
     def _emit(self, transaction: _Transaction, message: tuple[bytes | None, bytes]) -> None:
         """Queue a message of the transaction, unless an earlier run has appended it."""
@@ -251,6 +248,8 @@ class Stream:
         if transaction.count > transaction.in_log:
             self._messages.append(Message(message[0], message[1], transaction.ts_ms))
             self._bytes += len(message[1])
+            if len(self._messages) >= CHUNK or self._bytes >= CHUNK_BYTES:
+                self._flush()
 
     def _commit(self, event: RawEvent) -> None:
         transaction = self._current(event)
