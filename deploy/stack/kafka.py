@@ -67,7 +67,7 @@ class KafkaBroker:
 
     Args:
         folder: where its data lives; a temporary one that `close` removes where None.
-        settings: broker settings beside ours, or instead of them.
+        settings: broker settings beside ours, or instead of them; may be changed until the first start.
     """
 
     def __init__(self, folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
@@ -75,7 +75,7 @@ class KafkaBroker:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-kafka-"))
         self._jars = jars("kafka")
         self._port, self._controller = free_port(), free_port()
-        self._settings = dict(settings or {})
+        self.settings = dict(settings or {})
         self._process = Process(self.folder / "broker.log")
 
     @property
@@ -87,6 +87,11 @@ class KafkaBroker:
     def port(self) -> int:
         """The port for clients."""
         return self._port
+
+    @property
+    def controller_port(self) -> int:
+        """The port of the controller: a test that gives listeners of its own has to name it."""
+        return self._controller
 
     @property
     def pid(self) -> int:
@@ -165,7 +170,7 @@ class KafkaBroker:
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
             "log.dirs": str(self.folder / "data"),
         }
-        settings |= self._settings
+        settings |= self.settings
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (self.folder / "log4j2.properties").write_text(_LOGGING)
         unformatted = self.folder / "unformatted.properties"

@@ -39,12 +39,21 @@ class Transactions:
     Args:
         name: the transactional id: a later producer of the same name fences this one.
         on_start: called after the name was taken and before the first transaction; whatever it raises stops that.
+        before_commit: called when the servers have everything; whatever it raises undoes that.
     """
 
-    def __init__(self, contact: Contact, name: str, *, on_start: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        contact: Contact,
+        name: str,
+        *,
+        on_start: Callable[[], None] | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
         self._contact = contact
         self._name = name
         self._on_start = on_start
+        self._before_commit = before_commit
         self._producer: Producer | None = None
         self._fenced: FencedError | None = None
         self.lock = threading.RLock()
@@ -58,6 +67,9 @@ class Transactions:
             try:
                 producer.begin_transaction()
                 counts = [_produce(self._contact, producer, addition) for addition in additions]
+                if self._before_commit is not None:
+                    producer.flush(self._contact.patience)
+                    self._before_commit()
                 self._commit(producer)
             except KafkaException as failure:
                 self._abort(producer)
@@ -98,19 +110,20 @@ class Transactions:
         self._contact.persist(f"committing what was appended as {self._name}", producer.commit_transaction)
 
     def _abort(self, producer: Producer) -> None:
-        """Abort, or leave the producer: the next one of its name aborts what it left open."""
+        """Abort and leave the producer: after a refused message its numbering no longer fits the servers'.
+
+        What can not be aborted now is aborted by the next producer of the name, or by the servers when its time is up.
+        """
+        self._producer = None
         try:
             producer.abort_transaction(_ABORT)
         except KafkaException:
             producer.purge()
-            self._producer = None
 
     def _meaning(self, error: KafkaError) -> RowtideError:
         meaning = self._contact.meaning(error, f"appending as {self._name}")
         if isinstance(meaning, FencedError):
             self._fenced = meaning
-        if error.fatal() or isinstance(meaning, FencedError):
-            self._producer = None
         return meaning
 
     def close(self) -> None:
@@ -150,8 +163,7 @@ class Single:
             producer.poll(0.05)
             self._contact.raise_if_hopeless()
         if errors:
-            if errors[0].fatal():
-                self._producer = None
+            self._producer = None
             raise self._contact.meaning(errors[0], f"appending to {topic}")
         self._contact.answered()
 

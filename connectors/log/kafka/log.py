@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, islice
 
-from connectors.log import Extent, FencedError, Message, Record, TopicPartition, UnknownTopicError
+from connectors.log import Extent, FencedError, Message, Record, TopicPartition, TopicReplacedError, UnknownTopicError
 from connectors.log.kafka.appending import Addition, Single, Transactions, unique_name
 from connectors.log.kafka.cluster import POSITION_PREFIX, Cluster, Hints
 from connectors.log.kafka.contact import Contact
@@ -107,7 +107,12 @@ class KafkaLog:
             capture = self._captures.get(topic)
             if capture is None:
                 name = f"rowtide-capture-{topic}"
-                capture = Transactions(self._contact, name, on_start=lambda: self._check_told(topic))
+                capture = Transactions(
+                    self._contact,
+                    name,
+                    on_start=lambda: self._check_told(topic),
+                    before_commit=lambda: self._check_same(topic, topic_id),
+                )
                 self._captures[topic] = capture
         with capture.lock:
             stored = Message(topic_id.encode(), position.encode(), 1)
@@ -128,6 +133,11 @@ class KafkaLog:
                 f"Another capture has appended to {topic} meanwhile.",
                 hint="Start again: it goes on where the topic ends.",
             )
+
+    def _check_same(self, topic: str, topic_id: str) -> None:
+        """What the servers have of the transaction is in the topic whose id is stored with the position."""
+        if self._cluster.check([topic], now=True)[topic].id != topic_id:
+            raise TopicReplacedError(f"The topic {topic} was created anew.", hint="Take a new snapshot into it.")
 
     def source_position(self, topic: str) -> str | None:
         """See `Log`. It is that of the topic as it is: a topic created anew has none."""

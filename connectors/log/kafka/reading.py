@@ -52,7 +52,8 @@ class Session:
             if not self._ready and self._failure is None:
                 self._await_records()
                 self._fill(limit, max_bytes)
-            self._cluster.check({place.topic for place in positions})
+            # Asked after fetching: what was fetched is of the topics that are still there under their ids.
+            self._cluster.check({place.topic for place in positions}, now=bool(self._ready))
             return self._take(limit, max_bytes)
 
     def wait(self, timeout: float) -> bool:
