@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 from rental_oracle import KEYS, Models, Replay, compute
 
-from connectors.event import Change, Source, Truncate, encode_boundary, encode_change, encode_heartbeat
+from connectors.event import Change, Source, Truncate, encode_boundary, encode_change, encode_heartbeat, encode_truncate
 from connectors.log import Message, Record, TopicPartition
 from connectors.table import Table
 from consumers.domain import Domain
@@ -314,8 +314,11 @@ def messages(domain: Domain, unit: Unit) -> list[Message]:
     encoded: list[tuple[Any, bytes]] = [encode_boundary("BEGIN", name, ts)]
     for placed in unit.changes:
         event = placed.event
-        assert isinstance(event, Change)
         source = Source("postgresql", "s", "d", "public", event.table, ts)
-        encoded.append(encode_change(domain.mirror_tables[event.table], event.op, event.key, event.row, source=source))
+        if isinstance(event, Truncate):
+            encoded.append(encode_truncate(source=source))
+        else:
+            table = domain.mirror_tables[event.table]
+            encoded.append(encode_change(table, event.op, event.key, event.row, source=source))
     encoded.append(encode_boundary("END", name, ts))
     return [Message(key, value, ts) for key, value in encoded]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,9 @@ import psycopg
 import pytest
 from rental_history import RentalHistory
 from rental_oracle import Transition
-from rental_shop import assert_models, expected, read
+from rental_shop import TOPIC, assert_models, expected, messages, read, text
 
-from connectors.state import migrate
+from connectors.state import connect, migrate
 from consumers.domain import load_domain
 from consumers.engine import instance
 from consumers.engine.analysis import Analysis, analyse
@@ -21,6 +22,9 @@ from consumers.engine.engine import Engine
 from consumers.engine.moments import from_datetime, to_datetime
 from consumers.engine.units import Unit
 from consumers.engine.verify import verify
+from daemon.app import App
+from daemon.settings import Settings
+from daemon.times import BusinessTime
 
 SECONDS_A_BATCH = 1 / 35  # of the time budget, for each of --batches
 
@@ -102,6 +106,54 @@ def test_audit_and_days_are_the_same_however_batches_are_cut(
         assert_history(connection, name, history, note)
     assert sum(len(transitions) for transitions in history.replay.audit.values()) > 20
     assert len(history.replay.days) > 10
+
+
+def test_a_rebuild_from_the_log_leaves_the_same(database: str, analysis: Analysis, seed: int) -> None:
+    """Through the log, by one daemon after the other; then built again from the log: the same rows, audit and days."""
+    print(f"seed {seed}")
+    migrate(database)
+    rng = random.Random(f"log{seed}")
+    history = RentalHistory(analysis.domain, rng)
+    units = [history.first()]
+    with connect(database) as connection:
+        for _ in range(6):  # the first round brings the parameters alone, before any time is told
+            given = {
+                "late_fee_per_day": str(history.values["rate"]), "time_zone": history.values["zone"],
+                "fees_from": text(history.values["fees_from"]), "missing_after_days": history.values["missing_after"],
+            }  # fmt: skip
+            settings = Settings.model_validate(
+                {"parameters": given, "worker": {"batch_events": rng.choice([1, 7, 200])}}
+            )
+            app = App(settings, database, analysis.domain, BusinessTime())
+            app.init()
+            for unit in units:
+                own = any(placed.event.table == "params" for placed in unit.changes)
+                app.log.append(app.domain.own_topic if own else TOPIC, messages(analysis.domain, unit))
+            app.run(threading.Event(), until_idle=True)
+            assert_clean(connection, analysis, "rental", f"seed {seed}")
+            if history.replay.clock is not None:
+                now = app.clock()
+                assert history.replay.clock == now
+                assert_models(connection, "rental", expected(history.shop, now, **history.values), f"seed {seed}")
+            app.close()
+            units = [history.unit() for _ in range(30)]
+        before = contents(connection)
+        assert len(before["inventory_audit"]) > 5
+        app = App(settings, database, analysis.domain, BusinessTime())
+        app.rebuild()
+        app.close()
+        assert before == contents(connection), f"seed {seed}"
+        assert_clean(connection, analysis, "rental", f"seed {seed}")
+
+
+def contents(connection: psycopg.Connection[Any]) -> dict[str, list[str]]:
+    """The public tables, history and kept days included, as text."""
+    connection.execute("SET TimeZone = 'UTC'")
+    tables = ("rental_status", "late_fees", "inventory_status", "customer_account", "inventory_audit", "daily")
+    return {
+        name: [row for (row,) in connection.execute(f"SELECT t::text FROM rental.{name} AS t ORDER BY 1")]
+        for name in tables
+    }
 
 
 def assert_history(connection: psycopg.Connection[Any], name: str, history: RentalHistory, note: str) -> None:
