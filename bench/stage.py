@@ -22,6 +22,7 @@ from consumers.domain import load_domain
 from consumers.engine import instance, schema
 from consumers.engine.analysis import Analysis, analyse
 from consumers.engine.engine import Engine
+from consumers.engine.relations import schemas
 from consumers.worker import BatchStats, Worker
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
@@ -169,7 +170,7 @@ def fill(stage: Stage, engine: Engine, connection: Connection, shop: Shop, *, de
     with psycopg.connect(stage.dsn, autocommit=True) as other:
         # Not the models: statistics that call them empty would be worse than none.
         for table in stage.tables:
-            other.execute(f'ANALYZE "{schema.schemas(stage.name)[1]}"."{table}"')
+            other.execute(f'ANALYZE "{schemas(stage.name)[1]}"."{table}"')
     engine._refresher._whole.update(range(len(stage.analysis.models)))  # noqa: SLF001 - see above
     engine.step(int(shop.start.timestamp() * 1_000_000))
 

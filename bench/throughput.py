@@ -16,8 +16,8 @@ from bench.report import Goal, Outcome
 from bench.run import Run
 from bench.shop import HISTORY_DAYS, Scale, Shop
 from bench.stage import PLACE, Connection, Stage
-from consumers.engine import schema
 from consumers.engine.engine import Engine
+from consumers.engine.relations import schemas
 from consumers.engine.sqltext import quote
 from consumers.engine.verify import verify
 from consumers.worker import BatchStats
@@ -74,7 +74,7 @@ def _measure(run: Run, dsn: str, scale: Scale, events: int, days: float) -> dict
         stage.analyze()
         step()
         with psycopg.connect(dsn) as mine, stage.engine() as (engine, connection):
-            floor = Floor(mine, stage.tables, schema.schemas(stage.name)[1], stage.decoder())
+            floor = Floor(mine, stage.tables, schemas(stage.name)[1], stage.decoder())
             ours = _Ours()
             # One batch of each goes unmeasured: plans are made, pages are in memory.
             _floor_segment(stage, floor, *_append(stage, shop, warm))
@@ -99,7 +99,7 @@ def _measure(run: Run, dsn: str, scale: Scale, events: int, days: float) -> dict
 
 def _prove(stage: Stage) -> None:
     """What is fast and wrong is worth nothing: the models equal their queries, the floor's rows the mirror's."""
-    source = schema.schemas(stage.name)[1]
+    source = schemas(stage.name)[1]
     with psycopg.connect(stage.dsn) as connection:
         checks = verify(connection, stage.analysis, stage.name)
         wrong = [check.name for check in checks if not check.clean]

@@ -57,11 +57,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All models in dependency order, and the columns to index."""
+    """All models in dependency order, and what tables and models are looked up by: columns or expressions.
+
+    Args:
+        joined: by table or model, what joins look it up by.
+        grouped: by (model, input), what a refresh of the model for some keys looks its input up by.
+    """
 
     domain: Domain
     models: tuple[Model, ...]
     joined: Mapping[str, frozenset[str]]
+    grouped: Mapping[tuple[str, str], frozenset[str]]
 
     def readers(self, name: str) -> list[Model]:
         """The models that read a table or model directly."""
@@ -98,7 +104,7 @@ def analyse(domain: Domain) -> Analysis:
         models.append(model)
         levels[model.name] = model.level
         schema[model.name] = dict.fromkeys(model.outputs, "text")
-    return Analysis(domain, tuple(models), _joined_columns(models))
+    return Analysis(domain, tuple(models), *_looked_up(models))
 
 
 def _ordered(domain: Domain) -> list[ModelFile]:
@@ -285,30 +291,35 @@ def _index_text(item: exp.Expr) -> str:
     return text if isinstance(item, exp.Column) else f"({text})"
 
 
-def _joined_columns(models: Sequence[Model]) -> dict[str, frozenset[str]]:
-    """By what tables and models are looked up: columns and expressions of joins, scopes and grouped derived tables."""
-    found: dict[str, set[str]] = {}
+def _looked_up(
+    models: Sequence[Model],
+) -> tuple[dict[str, frozenset[str]], dict[tuple[str, str], frozenset[str]]]:
+    """By what tables and models are looked up in joins and grouped derived tables, and by the scope of which model."""
+    joined: dict[str, set[str]] = {}
+    grouped: dict[tuple[str, str], set[str]] = {}
     for model in models:
         owners = {
             t.alias_or_name: t.name for t in model.query.find_all(exp.Table) if isinstance(t.this, exp.Identifier)
         }
 
-        def note(item: exp.Expr, owners: Mapping[str, str] = owners) -> None:
-            tables = {column.table for column in item.find_all(exp.Column)}
-            owner = owners.get(next(iter(tables)), "params") if len(tables) == 1 else "params"
-            if owner not in FREE and is_plain(item):
-                found.setdefault(owner, set()).add(_index_text(item))
+        def owner(item: exp.Expr, owners: Mapping[str, str] = owners) -> str | None:
+            """The table whose index can find the value of an expression."""
+            aliases = {column.table for column in item.find_all(exp.Column)}
+            name = owners.get(next(iter(aliases))) if len(aliases) == 1 else None
+            return name if name not in FREE and is_plain(item) else None
 
         for select in model.query.find_all(exp.Select):
-            block = read_block(select)
-            for condition in block.conditions:
-                for column in condition.equal_columns or ():
-                    note(column)
-            group = select.args.get("group")
-            for item in group.expressions if group is not None and select.parent_select is not None else []:
-                note(item)
+            group = select.args.get("group") if select.parent_select is not None else None
+            items = [c for condition in read_block(select).conditions for c in condition.equal_columns or ()]
+            for item in [*items, *(group.expressions if group is not None else [])]:
+                if (name := owner(item)) is not None:
+                    joined.setdefault(name, set()).add(_index_text(item))
         for select in branches(model.query):
             outputs = read_block(select).outputs
-            for name in model.scope:
-                note(outputs[name])
-    return {name: frozenset(columns) for name, columns in found.items()}
+            for item in [outputs[name] for name in model.scope]:
+                if (name := owner(item)) is not None:
+                    grouped.setdefault((model.name, name), set()).add(_index_text(item))
+    return (
+        {name: frozenset(texts) for name, texts in joined.items()},
+        {names: frozenset(texts) for names, texts in grouped.items()},
+    )

@@ -15,7 +15,7 @@ from sqlglot import exp
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.blocks import branches, read_block
 from consumers.engine.lineage import FREE, is_aggregate
-from consumers.engine.schema import Relation
+from consumers.engine.relations import Relation
 from consumers.engine.sqltext import comparable, parameter_type, quote, quoted
 
 _EXACT_SUMS = frozenset({"bigint", "numeric"})
@@ -65,6 +65,12 @@ class Plan:
     groups: Mapping[str, str]
     where: str | None
     aggregates: tuple[Aggregate, ...]
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a difference of ordinary values can leave a group open."""
+        doubtful = any(a.kind in _BOUNDS or (a.kind == "sum" and not a.zero) for a in self.aggregates)
+        return doubtful or not any(a.counts_rows for a in self.aggregates)
 
 
 class _NoPlanError(Exception):

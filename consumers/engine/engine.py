@@ -29,6 +29,7 @@ from consumers.engine.differences import find_plans
 from consumers.engine.failpoints import failpoint
 from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
 from consumers.engine.refresh import Causes, Refresher
+from consumers.engine.relations import describe_all
 from consumers.engine.statements import build_inputs, next_due_sql
 from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
 from consumers.engine.transitions import Key, Transitions
@@ -92,11 +93,8 @@ class Engine:
         connection.execute(SESSION)
         schema.use(connection, instance)
         connection.commit()
-        names, source = schema.schemas(instance)
         tables = analysis.domain.mirror_tables
-        relations = {name: schema.describe(connection, source, name, table.key) for name, table in tables.items()}
-        for model in analysis.models:
-            relations[model.name] = schema.describe(connection, names, model.name, model.file.key)
+        relations = describe_all(connection, instance, analysis)
         connection.commit()
         plans, _ = find_plans(analysis, relations)
         inputs = build_inputs(analysis, relations, plans)

@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 
 from connectors.log import TopicPartition
-from consumers.engine import instance, schema
+from consumers.engine import instance
 from consumers.engine.analysis import Analysis
 from consumers.engine.engine import Engine
+from consumers.engine.relations import schemas
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -38,7 +39,7 @@ def rebuild(
         for model in analysis.models:
             control.execute(f'ANALYZE "{fresh}"."{model.name}"')
         for table in analysis.domain.mirror_tables:
-            control.execute(f'ANALYZE "{schema.schemas(fresh)[1]}"."{table}"')
+            control.execute(f'ANALYZE "{schemas(fresh)[1]}"."{table}"')
         # From here on the live writer is fenced off: what came meanwhile is worked off once more, then swapped.
         if instance.find(control, name) is not None:
             instance.take_over(control, name)

@@ -11,7 +11,7 @@ from connectors.errors import RowtideError
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.differences import Plan, difference_sql
 from consumers.engine.mirror import Cursor, Image
-from consumers.engine.schema import Relation
+from consumers.engine.relations import Relation
 from consumers.engine.scoped import Pattern
 from consumers.engine.sqltext import array_literal, parameter_type
 from consumers.engine.statements import Carried, Input, Refresh, Route, due_sql, image_texts, refresh_sql

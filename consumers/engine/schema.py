@@ -6,44 +6,21 @@ their histories and kept rows, views). Names inside are plain: the connection's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from connectors.errors import RowtideError
 from connectors.table import Table
 from consumers.domain import Domain, DomainError
 from consumers.engine.analysis import Analysis, Model
+from consumers.engine.differences import find_plans
 from consumers.engine.modelfile import refuse
+from consumers.engine.relations import describe, describe_all, schemas
 from consumers.engine.sqltext import quote, quoted
 
 # Room on each page for new versions of changed rows: most updates then touch no index.
 FILLFACTOR = 80
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A table as it stands in the database.
-
-    Args:
-        columns: name -> type, complete.
-        base: name -> type without length or precision, as arrays of keys are passed.
-        nullable_key: the key columns that may be NULL.
-    """
-
-    name: str
-    columns: Mapping[str, str]
-    base: Mapping[str, str]
-    key: tuple[str, ...]
-    nullable_key: frozenset[str] = frozenset()
-
-
-def schemas(instance: str) -> tuple[str, str]:
-    """The instance's schema of models and its schema of sources."""
-    return instance, f"{instance}_source"
 
 
 def use(connection: psycopg.Connection[tuple[Any, ...]], instance: str) -> None:
@@ -75,17 +52,16 @@ def create(connection: psycopg.Connection[tuple[Any, ...]], instance: str, analy
     connection.execute(f"CREATE SCHEMA {quote(models)}")
     use(connection, instance)
     for table in domain.mirror_tables.values():
-        _create_mirror(connection, source, table, analysis.joined.get(table.name, frozenset()))
+        _create_mirror(connection, source, table)
     connection.execute(f"CREATE TABLE {quote(source)}.clock (now timestamptz NOT NULL)")
     connection.execute(f"INSERT INTO {quote(source)}.clock VALUES ('-infinity')")
     for model in analysis.models:
-        _create_model(connection, models, model, analysis.joined.get(model.name, frozenset()))
+        _create_model(connection, models, model)
+    _create_indexes(connection, instance, analysis)
     _create_views(connection, models, domain)
 
 
-def _create_mirror(
-    connection: psycopg.Connection[tuple[Any, ...]], schema: str, table: Table, joined: frozenset[str]
-) -> None:
+def _create_mirror(connection: psycopg.Connection[tuple[Any, ...]], schema: str, table: Table) -> None:
     columns = [f"{quote(c.name)} {c.type}{'' if c.nullable or c.optional else ' NOT NULL'}" for c in table.columns]
     try:
         connection.execute(
@@ -97,12 +73,9 @@ def _create_mirror(
             f"The table “{table.name}” has a column of an unknown type: {error.diag.message_primary}.",
             hint="Use PostgreSQL's types in source.sql: MySQL's DATETIME is timestamp, INT UNSIGNED is bigint.",
         ) from None
-    _index(connection, schema, table.name, [(text,) for text in sorted(joined)], table.key)
 
 
-def _create_model(
-    connection: psycopg.Connection[tuple[Any, ...]], schema: str, model: Model, joined: frozenset[str]
-) -> None:
+def _create_model(connection: psycopg.Connection[tuple[Any, ...]], schema: str, model: Model) -> None:
     where = f"{quote(schema)}.{quote(model.name)}"
     try:
         connection.execute(
@@ -121,9 +94,8 @@ def _create_model(
     relation = describe(connection, schema, model.name, file.key)
     # A key may turn out NULL (outer joins, nullable columns): such rows are kept, not dropped.
     connection.execute(f"CREATE UNIQUE INDEX ON {where} ({quoted(file.key)}) NULLS NOT DISTINCT")
-    indexes: list[tuple[str, ...]] = [(text,) for text in sorted(joined)]
     if model.scope != file.key[: len(model.scope)]:
-        indexes.append(tuple(quote(name) for name in model.scope))
+        connection.execute(f"CREATE INDEX ON {where} ({quoted(model.scope)})")
     if file.changes_at:
         if relation.columns[file.changes_at] != "timestamp with time zone":
             raise refuse(
@@ -136,7 +108,6 @@ def _create_model(
         connection.execute(
             f"CREATE INDEX ON {where} ({quote(file.changes_at)}) WHERE {quote(file.changes_at)} IS NOT NULL"
         )
-    _index(connection, schema, model.name, indexes, file.key)
     key = ", ".join(f"{quote(name)} {relation.columns[name]}" for name in file.key)
     if file.history:
         history = f"{quote(schema)}.{quote(file.history.name)}"
@@ -153,17 +124,19 @@ def _create_model(
         )
 
 
-def _index(
-    connection: psycopg.Connection[tuple[Any, ...]],
-    schema: str,
-    table: str,
-    wanted: list[tuple[str, ...]],
-    key: tuple[str, ...],
-) -> None:
-    leading = tuple(quote(name) for name in key)
-    for items in dict.fromkeys(wanted):
-        if items != leading[: len(items)]:
-            connection.execute(f"CREATE INDEX ON {quote(schema)}.{quote(table)} ({', '.join(items)})")
+def _create_indexes(connection: psycopg.Connection[tuple[Any, ...]], instance: str, analysis: Analysis) -> None:
+    """Index what tables and models are looked up by; a key's leading column has its index already."""
+    relations = describe_all(connection, instance, analysis)
+    plans, _ = find_plans(analysis, relations)
+    for name, relation in relations.items():
+        wanted = set(analysis.joined.get(name, ()))
+        for reader in analysis.readers(name):
+            # What differences keep is not looked up by its group.
+            if reader.name not in plans or plans[reader.name].may_ask:
+                wanted |= analysis.grouped.get((reader.name, name), frozenset())
+        for text in sorted(wanted - {quote(relation.key[0])}):
+            schema = schemas(instance)[name in analysis.domain.mirror_tables]
+            connection.execute(f"CREATE INDEX ON {quote(schema)}.{quote(name)} ({text})")
 
 
 def _create_views(connection: psycopg.Connection[tuple[Any, ...]], schema: str, domain: Domain) -> None:
@@ -181,26 +154,6 @@ def _create_views(connection: psycopg.Connection[tuple[Any, ...]], schema: str, 
         if len(failed) == len(waiting) and failed:
             name, reason = next(iter(failed.items()))
             raise refuse(domain.views[name].path, None, f"PostgreSQL refuses the view: {reason}", "Correct the query.")
-
-
-def describe(connection: psycopg.Connection[tuple[Any, ...]], schema: str, name: str, key: tuple[str, ...]) -> Relation:
-    """A table's columns and types as the database has them. Raises RowtideError where it is missing."""
-    rows = connection.execute(
-        """SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL), a.attnotnull
-             FROM pg_attribute AS a
-            WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum""",
-        [f"{quote(schema)}.{quote(name)}"],
-    ).fetchall()
-    if not rows:
-        raise RowtideError(f"The table {schema}.{name} is missing.", hint="Run `rowtide rebuild`.")
-    columns = {str(row[0]): str(row[1]) for row in rows}
-    return Relation(
-        name,
-        columns,
-        {str(row[0]): str(row[2]) for row in rows},
-        key,
-        frozenset(k for k in key if not next(row[3] for row in rows if row[0] == k)),
-    )
 
 
 def swap(connection: psycopg.Connection[tuple[Any, ...]], instance: str, fresh: str) -> None:

@@ -14,7 +14,7 @@ from connectors.table import Table
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.differences import Plan
 from consumers.engine.lineage import CHANGED, KeyPath
-from consumers.engine.schema import Relation
+from consumers.engine.relations import Relation
 from consumers.engine.scoped import Pattern, restriction, scoped_query
 from consumers.engine.sqltext import comparable, quote, quoted, unnest
 

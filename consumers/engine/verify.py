@@ -8,9 +8,8 @@ from typing import Any
 
 import psycopg
 
-from consumers.engine import schema
 from consumers.engine.analysis import Analysis, Model
-from consumers.engine.schema import Relation
+from consumers.engine.relations import Relation, describe, schemas
 from consumers.engine.sqltext import comparable, quote, quoted
 
 
@@ -49,10 +48,10 @@ def verify(
     total = sum(1 + bool(model.file.history) for model in analysis.models)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        models, source = schema.schemas(instance)
+        models, source = schemas(instance)
         connection.execute(f"SET LOCAL search_path = {quote(models)}, {quote(source)}")
         for model in analysis.models:
-            relation = schema.describe(connection, models, model.name, model.file.key)
+            relation = describe(connection, models, model.name, model.file.key)
             for name, query in [(model.name, _model_sql(model, relation)), *_history_sql(model, relation)]:
                 if on_progress is not None:
                     on_progress(name, len(checks) + 1, total)

@@ -31,7 +31,7 @@ TABLES = {
     t.name: t
     for t in (
         table("g", "id integer, code text, up integer, v integer", "id"),
-        table("p", "a integer, b text, g_id integer, g_code text, lead integer", "a b"),
+        table("p", "a integer, b text, g_id integer, g_code text, chief integer", "a b"),
         table("c", "id integer, a integer, b text, note text", "id"),
         table("k", "b text, n integer, a integer, v text", "a b n"),
         table("l", "id integer, ka integer, kb text, kn integer, w text", "id"),
@@ -42,7 +42,7 @@ KEYS = [
     ForeignKey("up", "g", ("up",), "g", ("id",), "CASCADE", "RESTRICT"),
     ForeignKey("g_id", "p", ("g_id",), "g", ("id",), "SET NULL", "CASCADE"),
     ForeignKey("g_code", "p", ("g_code",), "g", ("code",), "CASCADE", "SET NULL"),
-    ForeignKey("lead", "p", ("lead",), "c", ("id",), "SET NULL", "SET NULL"),
+    ForeignKey("chief", "p", ("chief",), "c", ("id",), "SET NULL", "SET NULL"),
     ForeignKey("p_of_c", "c", ("a", "b"), "p", ("a", "b"), "CASCADE", "CASCADE"),
     ForeignKey("p_of_k", "k", ("a", "b"), "p", ("a", "b"), "CASCADE", "CASCADE"),
     ForeignKey("k_of_l", "l", ("ka", "kb", "kn"), "k", ("a", "b", "n"), "SET NULL", "CASCADE"),
@@ -150,7 +150,7 @@ def random_statement(rng: random.Random) -> tuple[str, str, str | None]:
         return name, condition, None
     sets = {
         "g": [f"id = id + {n(6)}", f"id = {n(6)}", f"code = {null(code())}", f"up = {null(str(n(5)))}", f"v = {n()}"],
-        "p": [f"a = {n(2)}", f"b = {word()}", f"g_id = {null(str(n(5)))}", f"g_code = {code()}", f"lead = {n(6)}"],
+        "p": [f"a = {n(2)}", f"b = {word()}", f"g_id = {null(str(n(5)))}", f"g_code = {code()}", f"chief = {n(6)}"],
         "c": [f"id = {n(6)}", f"a = {n(2)}, b = {word()}", f"note = 'm{n()}'"],
         "k": [f"n = {n(3)}", f"a = {n(2)}", f"v = 'u{n()}'"],
         "l": [f"ka = {null(str(n(2)))}", f"w = 'q{n()}'"],
