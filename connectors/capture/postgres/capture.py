@@ -23,7 +23,7 @@ from connectors.capture.postgres.preflight import Found, check, object_name
 from connectors.capture.postgres.replication import Replication, format_lsn
 from connectors.capture.postgres.rows import Rows
 from connectors.capture.postgres.slot import Slot
-from connectors.capture.postgres.snapshot import read_tables
+from connectors.capture.postgres.snapshot import fetch, read_tables
 from connectors.capture.postgres.stream import Stream
 from connectors.capture.postgres.writer import Writer, moved
 from connectors.capture.running import (
@@ -33,7 +33,7 @@ from connectors.capture.running import (
     SourceUnavailableError,
     keep_running,
 )
-from connectors.event import Value, encode_boundary, encode_heartbeat
+from connectors.event import encode_boundary, encode_heartbeat
 from connectors.failpoints import failpoint
 from connectors.log import Log
 from connectors.table import Table
@@ -251,7 +251,7 @@ class PostgresCapture:
             self._covered(moved(position, marks=dict(found.publication.marks)), now)
             self._slot.watch(connection)
 
-        rows = Rows(self._tables, writer, lambda table, key: _fetch(connection, found, self._schema, table, key))
+        rows = Rows(self._tables, writer, lambda table, key: fetch(connection, table, found, self._schema, key))
         with Replication(self._replication_info) as replication:
             stream = Stream(
                 replication,
@@ -288,20 +288,3 @@ def _mark(connection: Connection) -> tuple[int, int]:
     if row is None:
         raise psycopg.OperationalError("the source did not answer")
     return int(row[0]), int(row[1])
-
-
-def _fetch(
-    connection: Connection, found: Found, schema: str, table: Table, key: tuple[str, ...]
-) -> tuple[Value, ...] | None:
-    """A row as it is now, by its key, in the order of the declared columns."""
-    present = found.columns[table.name]
-    columns = sql.SQL(", ").join(
-        sql.SQL("{}::text").format(sql.Identifier(name)) if name in present else sql.SQL("NULL::text")
-        for name in table.names
-    )
-    where = sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
-        for name, value in zip(table.key, key, strict=True)
-    )
-    query = sql.SQL("SELECT {} FROM {} WHERE {}").format(columns, sql.Identifier(schema, table.name), where)
-    return connection.execute(query).fetchone()

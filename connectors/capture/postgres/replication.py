@@ -51,20 +51,30 @@ class Replication:
         whether we shall (None is returned if not).
         """
         statement = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'export')")
-        link = self._link
-        link.send_query(statement.format(sql.Identifier(name)).as_bytes(self._connection))
-        link.flush()
-        while link.is_busy():
+        self._send(statement.format(sql.Identifier(name)))
+        while self._link.is_busy():
             if not go_on():
                 return None
             self.wait(0.5)
-            link.consume_input()
-        result = link.get_result()
+            self._link.consume_input()
+        result = self._result()
         if result is None or result.status != pq.ExecStatus.TUPLES_OK:
             raise self._failure(result)
         values = [result.get_value(0, column) or b"" for column in (1, 2)]
-        link.get_result()
+        self._result()
         return Created(parse_lsn(values[0].decode()), values[1].decode())
+
+    def _send(self, statement: sql.Composed) -> None:
+        self._link.send_query(statement.as_bytes(self._connection))
+        while self._link.flush():
+            select.select([], [self._link.socket], [])
+
+    def _result(self) -> pq.abc.PGresult | None:
+        """The next result. Waits outside of libpq, which would stop all our threads while it does."""
+        while self._link.is_busy():
+            self.wait(1)
+            self._link.consume_input()
+        return self._link.get_result()
 
     def start(self, slot: str, lsn: int, publication: str) -> None:
         """Begin to stream the changes of transactions that commit at or behind `lsn`."""
@@ -74,9 +84,8 @@ class Replication:
         statement = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} {}").format(
             sql.Identifier(slot), sql.SQL(format_lsn(lsn)), options
         )
-        self._link.send_query(statement.as_bytes(self._connection))
-        self._link.flush()
-        result = self._link.get_result()
+        self._send(statement)
+        result = self._result()
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:
             raise self._failure(result)
 
@@ -99,7 +108,7 @@ class Replication:
                 link.consume_input()
                 fresh = True
             else:
-                raise self._failure(link.get_result())
+                raise self._failure(self._result())
 
     def _alive(self, data: memoryview) -> None:
         reached, _, reply = _KEEPALIVE.unpack_from(data, 1)

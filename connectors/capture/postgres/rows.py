@@ -81,20 +81,20 @@ class Rows:
         source, transaction = self._source(table), self._transaction
         old = None if row.old is None else _values(row.old, places)
         if row.new is None:
-            return [encode_change(table, "d", _key(table, old or ()), None, source=source, transaction=transaction)]
+            return [encoded(table, "d", _key(table, old or ()), None, source=source, transaction=transaction)]
         new = _values(row.new, places)
         if old is not None and UNAVAILABLE in new:
             new = tuple([o if n is UNAVAILABLE and o is not None else n for n, o in zip(new, old, strict=True)])
         key = _key(table, new)
         if row.kind == "I":
-            return [encode_change(table, "c", key, new, source=source, transaction=transaction)]
+            return [encoded(table, "c", key, new, source=source, transaction=transaction)]
         if old is None or (before := _key(table, old)) == key:
-            return [encode_change(table, "u", key, new, source=source, transaction=transaction)]
+            return [encoded(table, "u", key, new, source=source, transaction=transaction)]
         if UNAVAILABLE in new:
             new = self._completed(table, key, new)
         return [
-            encode_change(table, "d", before, None, source=source, transaction=transaction),
-            encode_change(table, "c", key, new, source=source, transaction=transaction),
+            encoded(table, "d", before, None, source=source, transaction=transaction),
+            encoded(table, "c", key, new, source=source, transaction=transaction),
         ]
 
     def _completed(self, table: Table, key: tuple[str, ...], row: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -112,6 +112,31 @@ class Rows:
         if source is None:
             source = self._sources[table.name] = self._writer.source(table, self._ts_ms, self._lsn)
         return source
+
+
+def encoded(
+    table: Table,
+    op: str,
+    key: tuple[str, ...],
+    row: Sequence[Value] | None,
+    *,
+    source: Source,
+    transaction: str | None = None,
+) -> Encoded:
+    """Encode a change. Raises CaptureStoppedError where the source's type can not be the declared one."""
+    try:
+        return encode_change(table, op, key, row, source=source, transaction=transaction)
+    except ValueError:
+        columns = [c for c, v in zip(table.columns, row or (), strict=False) if isinstance(v, str) and not _integer(v)]
+        wrong = next((c.name for c in columns if c.type in ("smallint", "integer", "bigint")), table.key[0])
+        raise CaptureStoppedError(
+            f"The source's column {table.name}.{wrong} holds what is no integer, as which source.sql declares it.",
+            hint="Declare the source's own type in source.sql and run `rowtide rebuild`.",
+        ) from None
+
+
+def _integer(value: str) -> bool:
+    return value.removeprefix("-").isdigit()
 
 
 def _values(row: tuple[Value, ...], places: tuple[int, ...]) -> tuple[Value, ...]:

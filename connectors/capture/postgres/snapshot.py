@@ -10,9 +10,9 @@ from psycopg import sql
 from connectors.capture.postgres.connection import Connection
 from connectors.capture.postgres.position import Position
 from connectors.capture.postgres.preflight import Found, quoted
+from connectors.capture.postgres.rows import encoded
 from connectors.capture.postgres.writer import CHUNK, CHUNK_BYTES, Encoded, Writer, moved
 from connectors.capture.running import Reporter
-from connectors.event import encode_change
 from connectors.failpoints import failpoint
 from connectors.table import Table
 
@@ -35,9 +35,15 @@ def read_tables(
     now = writer.now_ms()
     for table in tables[begin:]:
         at = position if table.name == position.table else moved(position, table=table.name, last=None, rows=0)
-        if not _read_table(connection, table, found, writer, at, now, reporter, stop):
+        try:
+            _read_table(connection, table, found, writer, at, now, reporter, stop)
+        except _StoppedError:
             return False
     return True
+
+
+class _StoppedError(Exception):
+    """Ends the reading of a table; psycopg cancels a copy that is left by an exception."""
 
 
 def _read_table(
@@ -49,7 +55,7 @@ def _read_table(
     now: int,
     reporter: Reporter,
     stop: threading.Event,
-) -> bool:
+) -> None:
     estimate = _estimate(connection, writer.schema, table.name)
     source = writer.source(table, now, position.lsn, snapshot="true")
     rows, messages, size = position.rows, list[Encoded](), 0
@@ -63,39 +69,54 @@ def _read_table(
     with connection.cursor().copy(_query(table, found, writer.schema, position.last)) as copy:
         for row in copy.rows():
             key = tuple([row[place] for place in table.key_positions])
-            encoded = encode_change(table, "r", key, row, source=source)
-            messages.append(encoded)
-            size += len(encoded[1])
+            message = encoded(table, "r", key, row, source=source)
+            messages.append(message)
+            size += len(message[1])
             rows += 1
             if len(messages) >= CHUNK or size >= CHUNK_BYTES:
                 if stop.is_set():
-                    return False
+                    raise _StoppedError
                 flush()
                 messages, size = [], 0
     if stop.is_set():
-        return False
+        raise _StoppedError
     if messages:
         flush()
     reporter.completed(table.name, rows)
-    return True
+
+
+def fetch(
+    connection: Connection, table: Table, found: Found, schema: str, key: Sequence[str]
+) -> tuple[str | None, ...] | None:
+    """A row as it is now, by its key; None if it is not there."""
+    where = sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in zip(table.key, key, strict=True)
+    )
+    query = sql.SQL("COPY ({} WHERE {}) TO STDOUT").format(_select(table, found, schema), where)
+    with connection.cursor().copy(query) as copy:
+        rows = list(copy.rows())
+    return rows[0] if rows else None
 
 
 def _query(table: Table, found: Found, schema: str, last: Sequence[str] | None) -> sql.Composed:
-    present = found.columns[table.name]
-    columns = [
-        sql.SQL("{}::text").format(sql.Identifier(name)) if name in present else sql.SQL("NULL::text")
-        for name in table.names
-    ]
     key = sql.SQL(", ").join(sql.Identifier(name) for name in table.key)
+    query = _select(table, found, schema)
+    if last is not None:  # as text of no type yet: it becomes the column's own
+        query += sql.SQL(" WHERE ({}) > ({})").format(key, sql.SQL(", ").join(sql.Literal(value) for value in last))
+    return sql.SQL("COPY ({} ORDER BY {}) TO STDOUT").format(query, key)
+
+
+def _select(table: Table, found: Found, schema: str) -> sql.Composed:
+    """The declared columns. Under COPY their text is what the stream sends, which a cast to text is not for all types."""
+    present = found.columns[table.name]
+    columns = [sql.Identifier(name) if name in present else sql.SQL("NULL::text") for name in table.names]
     # Rows of tables that inherit from an ordinary table are not that table's; replication does not send them either.
-    query = sql.SQL("SELECT {} FROM {} {}").format(
+    return sql.SQL("SELECT {} FROM {} {}").format(
         sql.SQL(", ").join(columns),
         sql.SQL("" if table.name in found.partitioned else "ONLY"),
         sql.Identifier(schema, table.name),
     )
-    if last is not None:  # as text of no type yet: it becomes the column's own
-        query += sql.SQL(" WHERE ({}) > ({})").format(key, sql.SQL(", ").join(sql.Literal(value) for value in last))
-    return sql.SQL("COPY ({} ORDER BY {}) TO STDOUT").format(query, key)
 
 
 def _estimate(connection: Connection, schema: str, name: str) -> int:

@@ -61,6 +61,7 @@ class Stream:
         # What the position will be once the queue is appended.
         self._lsn, self._done, self._reached = position.lsn, position.index, position.reached
         self._mark: tuple[int, int] | None = None
+        self._stopping: CaptureStoppedError | None = None
         self._take: Mapping[type, Callable[..., None]] = {
             pgoutput.Row: self._row,
             pgoutput.Begin: self._started,
@@ -93,8 +94,7 @@ class Stream:
                     return
                 if self._clock() - heard >= self._heartbeat:
                     heard = self._clock()
-                    self._watch()
-                    self._mark = self._beat()
+                    self._look()
             if until is not None:
                 self._replication.confirm(self._position.reached, ask=True)
             self._replication.wait(_POLL_SECONDS)
@@ -106,6 +106,14 @@ class Stream:
         return (until is not None and self._reached >= until) or (
             self._position.phase == "catchup" and self._reached >= self._position.until
         )
+
+    def _look(self) -> None:
+        """Look after the source; where it says stop, what was committed until now is still taken."""
+        try:
+            self._watch()
+        except CaptureStoppedError as error:
+            self._stopping = error
+        self._mark = self._beat()
 
     # --- messages ---
 
@@ -185,6 +193,8 @@ class Stream:
             self._reached = max(self._reached, reached)
             self._store([encode_heartbeat(ts_ms)], ts_ms, self._lsn, self._done)
             self._replication.confirm(self._position.reached)
+            if self._stopping is not None:
+                raise self._stopping
         if self._position.phase == "catchup" and reached >= self._position.until:
             self._caught_up()
 
