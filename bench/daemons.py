@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,15 +53,9 @@ def command(arguments: Sequence[str], environment: Mapping[str, str], *, seconds
     """Run a command to its end. Raises RuntimeError with what it said where it fails or takes longer."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen([*_PROGRAM, *arguments], env=environment, stdout=output, stderr=errors)
-        peak, waited = 0, 0.0
-        while waited < seconds:
-            peak = max(peak, peak_memory(process.pid))
-            try:
-                process.wait(_LOOK)
-                break
-            except subprocess.TimeoutExpired:
-                waited += _LOOK
-        else:
+        try:
+            peak = _peak_until_end(process, seconds)
+        finally:
             process.kill()
             process.wait()
         output.seek(0)
@@ -69,6 +64,18 @@ def command(arguments: Sequence[str], environment: Mapping[str, str], *, seconds
         if process.returncode or not lines:
             raise RuntimeError(f"rowtide {' '.join(arguments)}: {process.returncode}\n{errors.read()[-2000:]}")
         return Ended(json.loads(lines[-1]), peak)
+
+
+def _peak_until_end(process: subprocess.Popen[bytes], seconds: float) -> int:
+    peak, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        peak = max(peak, peak_memory(process.pid))
+        try:
+            process.wait(_LOOK)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    return peak
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from connectors.state import migrate
 
 GOAL_MB = 300.0
 ROWS = 1_000_000
-_PATIENCE = 300.0
 _SCALE = Scale(rentals=1_000)
 _RUN = ["run", "--until-idle", "--json"]
 _MANY = """
@@ -51,11 +50,11 @@ def _one(run: Run, kind: str, source: str, state: str, rows: int, step: Callable
     with psycopg.connect(source, autocommit=True) as connection:
         create_source(connection, Shop(_SCALE, seed=run.seed))
         if kind == "transaction":
-            command(_RUN, environment, seconds=_PATIENCE)
+            command(_RUN, environment, seconds=run.left)
         values: dict[str, Any] = {"items": _SCALE.items, "customers": _SCALE.customers}
         connection.execute(_MANY, values | {"first": _SCALE.rentals + 1, "last": _SCALE.rentals + rows})
     step()
-    ended = command(_RUN, environment, seconds=_PATIENCE)
+    ended = command(_RUN, environment, seconds=run.left)
     with psycopg.connect(state) as connection:
         found = connection.execute("SELECT count(*) FROM rental.rental_status").fetchone()
     if found != (_SCALE.rentals + rows,):

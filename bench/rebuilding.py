@@ -31,7 +31,7 @@ def run(run: Run) -> Outcome:
                 "live": ["run", "--until-idle", "--json"],
                 "rebuild": ["rebuild", "--json"],
             }.items():
-                result = command(arguments, settings(dsn), seconds=300).result
+                result = command(arguments, settings(dsn), seconds=run.left).result
                 seconds[kind] += result["seconds"]
                 counts[kind] += result["events"]
                 step()

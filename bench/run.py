@@ -22,7 +22,7 @@ class Run:
         server: every benchmark makes its own databases on it.
         scale: multiplies the number of events and rows; below 1 the figures say little.
         rentals: the size of the shop's history, in rentals.
-        seconds: when so many have passed, nothing new begins.
+        seconds: when so many have passed, the run ends; what has not ended by then has failed.
         calendar: whether to measure the events spread over Sakila's days as well.
         profile: print the plans of the slowest statements.
     """

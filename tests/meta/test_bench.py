@@ -32,7 +32,7 @@ def test_a_tiny_run_gives_every_figure() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
         check=False,
     )
     assert (ended.returncode, ended.stdout.count("\n")) == (0, 1), ended.stderr[-3000:]
