@@ -17,6 +17,7 @@ from connectors.event import Decoder
 from connectors.log import Log, TopicPartition
 from consumers.engine.engine import Applied, Engine
 from consumers.engine.failpoints import failpoint
+from consumers.engine.foreignkeys import Gap
 from consumers.engine.units import Unit
 from consumers.reader import Reader
 
@@ -95,6 +96,7 @@ class Worker:
         self._limit = limit
         self._max_bytes = max_bytes
         self._ticked: int | None = None
+        self._unfollowed: Sequence[Gap] = ()
         self.totals = Totals()
         self.lag_ms: float | None = None
 
@@ -176,6 +178,10 @@ class Worker:
         )
         if applied.parked:
             log.warning("event.parked", count=applied.parked)
+        if self._engine.unfollowed != self._unfollowed:
+            self._unfollowed = self._engine.unfollowed
+            for gap in self._unfollowed:
+                log.warning("cascade.not_followed", key=gap.name, table=gap.table, reason=gap.reason, hint=gap.hint)
         if self._on_batch is not None:
             self._on_batch(stats)
 

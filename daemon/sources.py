@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from connectors.capture import CaptureStoppedError, keep_running
 from connectors.errors import RowtideError
 from connectors.log import Log
-from connectors.table import Table
 from consumers.domain import Domain
 from daemon.settings import Settings
 
@@ -41,7 +38,7 @@ def open_capture(app: App, target: Log) -> Capture:
     if source.kind == "mysql":
         from connectors.capture.mysql import MySQLCapture  # noqa: PLC0415 - each family brings its own driver
 
-        capture = MySQLCapture(
+        return MySQLCapture(
             dsn,
             tables,
             target,
@@ -50,7 +47,6 @@ def open_capture(app: App, target: Log) -> Capture:
             heartbeat_seconds=source.heartbeat_seconds,
             to_business_ms=app.time.of_source_ms,
         )
-        return _WithoutCascades(capture, dsn, tables, app.name)
     from connectors.capture.postgres import PostgresCapture  # noqa: PLC0415
 
     return PostgresCapture(
@@ -63,39 +59,6 @@ def open_capture(app: App, target: Log) -> Capture:
         heartbeat_seconds=source.heartbeat_seconds,
         to_business_ms=app.time.of_source_ms,
     )
-
-
-class _WithoutCascades:
-    """Refuses a MySQL source whose foreign keys change rows that its binlog does not tell of."""
-
-    def __init__(self, capture: Capture, dsn: str, tables: list[Table], name: str) -> None:
-        self._capture = capture
-        self._dsn = dsn
-        self._tables = tables
-        self._name = name
-
-    def run(self, stop: threading.Event) -> None:
-        keep_running(self._check, stop, source=self._name)
-        self._capture.run(stop)
-
-    def run_until_now(self, stop: threading.Event) -> None:
-        keep_running(self._check, stop, source=self._name)
-        self._capture.run_until_now(stop)
-
-    def _check(self, connected: Callable[[], None]) -> None:
-        from connectors.capture.mysql import connect, foreign_keys, read_dsn  # noqa: PLC0415
-        from connectors.capture.mysql.errors import losing  # noqa: PLC0415
-
-        del connected  # the capture itself says so
-        place = read_dsn(self._dsn)
-        with losing(), connect(place) as connection:
-            for key in foreign_keys(connection, place.database, self._tables):
-                if not {key.on_delete, key.on_update} <= {"RESTRICT", "NO ACTION"}:
-                    raise CaptureStoppedError(
-                        f"The foreign key {key.name} of the source's table {key.table} changes rows by itself, which "
-                        "MySQL's and MariaDB's binlog leaves out: the mirror would keep rows that are gone.",
-                        hint="Make it RESTRICT in the source, or leave the table out of source.sql.",
-                    )
 
 
 def grants(settings: Settings, domain: Domain, *, user: str, schema: str | None, mysql: bool) -> list[str]:

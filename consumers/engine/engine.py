@@ -23,17 +23,19 @@ import psycopg
 from connectors.errors import RowtideError
 from connectors.event import Change, Truncate
 from connectors.log import TopicPartition
-from consumers.engine import moments, schema, waves
+from consumers.engine import foreignkeys, moments, schema, waves
 from consumers.engine.analysis import Analysis
+from consumers.engine.cascades import Cascades
 from consumers.engine.differences import find_plans
 from consumers.engine.failpoints import failpoint
 from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
+from consumers.engine.parking import plain, without, without_missing
 from consumers.engine.refresh import Causes, Refresher
 from consumers.engine.relations import describe_all
 from consumers.engine.statements import build_inputs, next_due_sql
 from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
 from consumers.engine.transitions import Key, Transitions
-from consumers.engine.units import Parked, Placed, Unit
+from consumers.engine.units import Parked, Unit
 
 DUE = "due"
 # The state database may lose its last moments in a crash of the machine: positions and effects go together, and
@@ -112,6 +114,7 @@ class Engine:
         self._positions: dict[TopicPartition, int] = {}
         self._clock: int | None = None
         self._due: int | None = None
+        self._cascades = Cascades(tables, ())
         self.reload()
 
     @property
@@ -123,6 +126,11 @@ class Engine:
     def clock(self) -> int | None:
         """Business time in µs since the epoch; None before the first event."""
         return self._clock
+
+    @property
+    def unfollowed(self) -> Sequence[foreignkeys.Gap]:
+        """The source's foreign keys whose effects the mirror cannot follow, each with the reason."""
+        return self._cascades.gaps
 
     @property
     def next_due(self) -> int | None:
@@ -142,6 +150,7 @@ class Engine:
             ).fetchone()
             self._clock = row[0] if row else None
             self._due = self._read_due()
+            self._cascades = Cascades(self._tables, foreignkeys.load(self._cursor, self._instance))
 
     def _read_due(self, of: Sequence[int] | None = None) -> int | None:
         models = [self._analysis.models[n] for n in (self._clocked if of is None else of)]
@@ -163,7 +172,7 @@ class Engine:
         while units:
             times = self._times(units)
             self._reach(times[0], result)
-            count = min(self._before_due(times), self._before_parameters(units))
+            count = min(self._before_due(times), self._before_parameters(units), _before_foreign_keys(units))
             done = self._transact(units[:count], times[:count], result)
             units = units[done:]
         return result
@@ -254,7 +263,7 @@ class Engine:
                 units, times = units[: cut.count], times[: cut.count]
                 continue
             except MissingRowsError as error:
-                units = [_without_missing(unit, error) for unit in units]
+                units = [without_missing(unit, error) for unit in units]
                 continue
             except (psycopg.DataError, psycopg.errors.NotNullViolation):
                 units = self._without_refused(units)
@@ -279,12 +288,20 @@ class Engine:
             self._set_clock(moment)
             if not self._steps and moment is not None and self._due is not None and self._due <= moment:
                 self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
-            self._write(units, times)
+            self._write(self._expand(units), times)
             failpoint("models_refreshed")
             self._check_cut(times)
             self._set_clock(last)
             self._finish(units)
             failpoint("before_commit")
+
+    def _expand(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        """The units with what the source's foreign keys did besides; takes in what the first unit tells of them."""
+        told = units[0].foreign_keys
+        if told is not None:
+            foreignkeys.store(self._cursor, self._instance, told, self._tables)
+            self._cascades = Cascades(self._tables, told.keys)
+        return self._cascades.expand(self._cursor, units)
 
     def _check_cut(self, times: Sequence[int | None], models: Sequence[int] | None = None) -> None:
         """See whether a row changes by itself among these units, even one that a later unit changes again.
@@ -348,7 +365,8 @@ class Engine:
 
     def add_piece(self, unit: Unit) -> None:
         """Bring one piece into the mirror."""
-        for name, images in self._mirror.apply(self._cursor, [placed.event for placed in unit.changes]):
+        (expanded,) = self._expand([unit])
+        for name, images in self._mirror.apply(self._cursor, [placed.event for placed in expanded.changes]):
             self._refresher.route(self._cursor, name, images)
         self._park(unit.parked)
 
@@ -444,10 +462,10 @@ class Engine:
                     with self._connection.transaction(force_rollback=True):
                         list(self._mirror.apply(self._cursor, [placed.event]))
                 except (psycopg.DataError, psycopg.errors.NotNullViolation) as error:
-                    refused[number] = f"the table {placed.event.table} refuses it: {_plain(error)}"
+                    refused[number] = f"the table {placed.event.table} refuses it: {plain(error)}"
                 except MissingRowsError:
                     pass  # tried alone, it misses the row that an event before it brings
-            result.append(_without(unit, refused) if refused else unit)
+            result.append(without(unit, refused) if refused else unit)
         if all(a is b for a, b in zip(result, units, strict=True)):
             raise RowtideError(
                 "The mirror refuses a batch whose events it accepts one by one.",
@@ -460,30 +478,6 @@ def _text(moment: int | None) -> str:
     return "-infinity" if moment is None else moments.to_text(moment)
 
 
-def _plain(error: psycopg.Error) -> str:
-    """What is wrong without the value that is wrong."""
-    kind = type(error).__name__
-    column = error.diag.column_name
-    return f"{kind}{f' in column {column}' if column else ''}"
-
-
-def _without(unit: Unit, refused: Mapping[int, str]) -> Unit:
-    return Unit(
-        changes=[placed for number, placed in enumerate(unit.changes) if number not in refused],
-        parked=[*unit.parked, *(Parked(unit.changes[n].record, reason) for n, reason in refused.items())],
-        ts_ms=unit.ts_ms,
-        cause=unit.cause,
-        positions=unit.positions,
-        complete=unit.complete,
-        continued=unit.continued,
-        events=unit.events,
-    )
-
-
-def _without_missing(unit: Unit, error: MissingRowsError) -> Unit:
-    def missing(placed: Placed) -> bool:
-        event = placed.event
-        return isinstance(event, Change) and event.table == error.table and event.key in error.keys
-
-    reason = "it leaves out unchanged values of a row that the mirror does not have; take a new snapshot of the table"
-    return _without(unit, {n: reason for n, placed in enumerate(unit.changes) if missing(placed)})
+def _before_foreign_keys(units: Sequence[Unit]) -> int:
+    """A unit that tells foreign keys begins a transaction: they hold from there on."""
+    return next((n for n, unit in enumerate(units) if n and unit.foreign_keys is not None), len(units))
