@@ -13,8 +13,10 @@ import zlib
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import pymysql
+
 from connectors.capture.mysql.connection import Connection, Dsn, Server, connect
-from connectors.capture.mysql.errors import BinlogBrokenError
+from connectors.capture.mysql.errors import BinlogBrokenError, code
 from connectors.capture.mysql.position import MysqlGtids, Place
 
 _REGISTER, _DUMP, _DUMP_GTID = 0x15, 0x12, 0x1E
@@ -80,7 +82,7 @@ class Binlog:
             self._checksum = False  # until the format is told
             self._prepare(server, gtids, server_id)
             self._send(_REGISTER, struct.pack("<IBBBHII", server_id, 0, 0, 0, 0, 0, 0))
-            self._connection._read_ok_packet()  # type: ignore[attr-defined]  # noqa: SLF001 - PyMySQL has no public way
+            self._answered()
             if server.mariadb or gtids is None:
                 start = 4 if gtids is not None else place.offset
                 name = b"" if gtids is not None else place.file.encode()
@@ -125,6 +127,14 @@ class Binlog:
         connection: Any = self._connection
         connection._next_seq_id = 0  # noqa: SLF001 - as PyMySQL begins a command
         connection.write_packet(bytes([command]) + body)
+
+    def _answered(self) -> None:
+        """Take the answer to a command that must be granted."""
+        connection: Any = self._connection
+        try:
+            connection._read_ok_packet()  # noqa: SLF001 - PyMySQL has no public way
+        except pymysql.err.OperationalError as error:
+            raise BinlogRefusedError(code(error), str(error.args[-1])) from None
 
     # --- reading ---
 

@@ -19,7 +19,7 @@ from connectors.capture.mysql.connection import Connection, Server, connect, des
 from connectors.capture.mysql.errors import losing
 from connectors.capture.mysql.position import Place, Position
 from connectors.capture.mysql.preflight import binlog_status, check, check_table, server_number
-from connectors.capture.mysql.refusals import binlog_refused, number_taken, other_server
+from connectors.capture.mysql.refusals import binlog_refused, may_not_replicate, number_taken, other_server
 from connectors.capture.mysql.snapshot import Snapshot
 from connectors.capture.mysql.stream import SchemaChange, Stream
 from connectors.capture.mysql.writer import Writer
@@ -30,7 +30,8 @@ from connectors.table import Table
 
 log = structlog.get_logger()
 
-_TAKEN = frozenset({1951, 4062})  # the server's numbers for "another replica has your number"
+_TAKEN = 4052  # another replica has our number
+_DENIED = frozenset({1045, 1142, 1227})
 _GOING = frozenset({1053, 1077, 1317, 1927, 2013, 3169})  # the server, or our thread in it, ends
 _REFUSED = 1236
 
@@ -109,7 +110,7 @@ class MySQLCapture:
                     name=self._name,
                     streaming=position is not None and position.phase != "snapshot",
                 )
-                keys = self._foreign_keys(connection)
+                keys = self._foreign_keys(connection, self._found)
             finally:
                 connection.close()
             connected()
@@ -139,8 +140,10 @@ class MySQLCapture:
             raise self._refused(error, position) from None
 
     def _refused(self, error: BinlogRefusedError, position: Position) -> Exception:
-        if error.number in _TAKEN:
+        if error.number == _TAKEN:
             return number_taken(self._number)
+        if error.number in _DENIED:
+            return may_not_replicate()
         if error.number in _GOING:
             return SourceUnavailableError(f"The source ended the stream (error {error.number}).")
         start = (
@@ -190,9 +193,9 @@ class MySQLCapture:
         finally:
             connection.close()
 
-    def _foreign_keys(self, connection: Connection) -> tuple[list[Message], str]:
+    def _foreign_keys(self, connection: Connection, found: Mapping[str, SourceTable]) -> tuple[list[Message], str]:
         """The message that tells the foreign keys, and its mark."""
-        keys = foreign_keys(connection, self._dsn.database, self._tables)
+        keys = foreign_keys(connection, self._dsn.database, self._tables, found)
         now = self._writer.now_ms()
         message = Message(*encode_foreign_keys(keys, ts_ms=now, database=self._dsn.database), now)
         return [message], msgspec.json.encode(keys).decode()
@@ -204,7 +207,7 @@ class MySQLCapture:
             found = read_tables(connection, self._dsn.database, self._tables, folds_names=server.folds_names)
             for table in self._tables:
                 check_table(table, found, self._dsn.database)
-            messages, keys = self._foreign_keys(connection)
+            messages, keys = self._foreign_keys(connection, found)
         finally:
             connection.close()
         self._found = found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
-from connectors.capture.mysql.connection import Connection, rows
+from connectors.capture.mysql.connection import Connection, quoted, rows
 from connectors.capture.mysql.types import Shape, named_shape
 from connectors.event import ForeignKey
 from connectors.table import Table
@@ -104,56 +105,66 @@ def read_tables(
     return {name: table for name, table in chosen.items() if table is not None}
 
 
-_FOREIGN_KEYS = """
-SELECT r.CONSTRAINT_NAME, r.TABLE_NAME, r.REFERENCED_TABLE_NAME, r.DELETE_RULE, r.UPDATE_RULE,
-       k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME, k.REFERENCED_TABLE_SCHEMA
-  FROM information_schema.REFERENTIAL_CONSTRAINTS AS r
-  JOIN information_schema.KEY_COLUMN_USAGE AS k
-    ON k.CONSTRAINT_SCHEMA = r.CONSTRAINT_SCHEMA AND k.CONSTRAINT_NAME = r.CONSTRAINT_NAME AND k.TABLE_NAME = r.TABLE_NAME
- WHERE r.CONSTRAINT_SCHEMA = %s
- ORDER BY r.TABLE_NAME, r.CONSTRAINT_NAME, k.ORDINAL_POSITION
-"""
+_NAME = r"`((?:[^`]|``)+)`"
+_NAMES = r"\(((?:`(?:[^`]|``)+`(?:, ?)?)+)\)"
+_ACTION = r"(CASCADE|SET NULL|SET DEFAULT|RESTRICT|NO ACTION)"
+_FOREIGN_KEY = re.compile(
+    rf"^  CONSTRAINT {_NAME} FOREIGN KEY (?:{_NAME} )?{_NAMES} REFERENCES (?:{_NAME}\.)?{_NAME} {_NAMES}"
+    rf"(?: ON DELETE {_ACTION})?(?: ON UPDATE {_ACTION})?,?$",
+    re.MULTILINE,
+)
 
 
-def foreign_keys(connection: Connection, database: str, tables: Sequence[Table]) -> list[ForeignKey]:
+def foreign_keys(
+    connection: Connection, database: str, tables: Sequence[Table], found: Mapping[str, SourceTable]
+) -> list[ForeignKey]:
     """The foreign keys between declared tables, as declared names spell them.
 
     One that leads to a table which is not declared changes rows by CASCADE or SET NULL without any trace in what is
-    captured: that is logged as a warning.
+    captured: that is logged as a warning. They are read from SHOW CREATE TABLE: information_schema shows them only
+    to users who may do more than read.
+
+    Args:
+        connection: of the capturing user.
+        database: the source's.
+        tables: those declared.
+        found: the same as the source has them.
     """
     spelled = {table.name.lower(): table for table in tables}
-    parts: dict[tuple[str, str], list[tuple[str | None, ...]]] = {}
-    for row in rows(connection, _FOREIGN_KEYS, [database]):
-        parts.setdefault((row[1] or "", row[0] or ""), []).append(row)
-    found = []
-    for (child, name), key in sorted(parts.items()):
-        _, _, parent, on_delete, on_update, _, _, schema = key[0]
-        table = spelled.get(child.lower())
-        if table is None:
+    keys = []
+    for table in tables:
+        if table.name not in found:
             continue
-        above = spelled.get((parent or "").lower()) if (schema or "").lower() == database.lower() else None
-        if above is None:
-            if not {on_delete, on_update} <= {"RESTRICT", "NO ACTION"}:
-                log.warning("capture.cascade_unseen", table=table.name, parent=parent, constraint=name)
-            continue
-        found.append(
-            ForeignKey(
-                name,
-                table.name,
-                tuple(_spelled(table, row[5]) for row in key),
-                above.name,
-                tuple(_spelled(above, row[6]) for row in key),
-                on_delete or "NO ACTION",
-                on_update or "NO ACTION",
+        text = rows(connection, f"SHOW CREATE TABLE {quoted(database)}.{quoted(found[table.name].name)}")[0][1] or ""
+        for match in _FOREIGN_KEY.finditer(text):
+            name, _, columns, schema, parent, parent_columns, on_delete, on_update = match.groups()
+            on_delete, on_update = on_delete or "RESTRICT", on_update or "RESTRICT"
+            above = spelled.get(_plain(parent).lower()) if not schema or _plain(schema) == database else None
+            if above is None:
+                if not {on_delete, on_update} <= {"RESTRICT", "NO ACTION"}:
+                    log.warning(
+                        "capture.cascade_unseen", table=table.name, parent=_plain(parent), constraint=_plain(name)
+                    )
+                continue
+            keys.append(
+                ForeignKey(
+                    _plain(name),
+                    table.name,
+                    tuple(_spelled(table, column) for column in re.findall(_NAME, columns)),
+                    above.name,
+                    tuple(_spelled(above, column) for column in re.findall(_NAME, parent_columns)),
+                    on_delete,
+                    on_update,
+                )
             )
-        )
-    return found
+    return keys
 
 
-def _spelled(table: Table, column: str | None) -> str:
+def _plain(name: str) -> str:
+    return name.replace("``", "`")
+
+
+def _spelled(table: Table, column: str) -> str:
     """A column's name as the declaration spells it, or as the source does where it is not declared."""
-    return _by_lower(table.names).get((column or "").lower(), column or "")
-
-
-def _by_lower(names: Iterable[str]) -> dict[str, str]:
-    return {name.lower(): name for name in names}
+    lower = {name.lower(): name for name in table.names}
+    return lower.get(_plain(column).lower(), _plain(column))

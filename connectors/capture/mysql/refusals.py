@@ -91,6 +91,14 @@ def number_taken(number: int) -> CaptureStoppedError:
     )
 
 
+def may_not_replicate() -> CaptureStoppedError:
+    """The user may not read the binlog."""
+    return CaptureStoppedError(
+        "The source's user may not read the binlog: it lacks REPLICATION SLAVE.",
+        hint="Run what `rowtide grants` prints, as an administrator.",
+    )
+
+
 def other_server() -> CaptureStoppedError:
     """A place in files means nothing on another server."""
     return CaptureStoppedError(
