@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from rental_oracle import Models, day_totals
 from rental_shop import LiveShop, expected, generated, moment
@@ -61,7 +62,7 @@ def app(dsn: str) -> Iterator[App]:
 
 
 @pytest.fixture
-def rowtide(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def rowtide(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a command in this process: its exit code, what it printed and what it complained of."""
     monkeypatch.setenv("ROWTIDE_STATE__DSN", dsn)
     monkeypatch.setenv("COLUMNS", "400")
@@ -73,7 +74,8 @@ def rowtide(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
-    return run
+    yield run
+    structlog.reset_defaults()  # a command logs to the stderr of its time, which is gone after the test
 
 
 def fees_total(models: Models) -> tuple[Any, ...]:
