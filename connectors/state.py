@@ -31,6 +31,11 @@ def connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection in autocommit mode. Raises StateError without the password of the dsn."""
     try:
         return psycopg.connect(dsn, autocommit=True)
+    except psycopg.ProgrammingError:
+        raise StateError(
+            "The connection string of the state database cannot be read.",
+            hint="Write state.dsn as postgresql://USER@HOST:5432/DATABASE; `rowtide config show` tells where it came from.",
+        ) from None
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1]
         raise StateError(

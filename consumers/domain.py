@@ -177,7 +177,9 @@ def load_domain(reference: str) -> Domain:
         )
     inputs = _read_tables(folder / "inputs.sql") if (folder / "inputs.sql").exists() else {}
     _refuse_twice([*tables, *inputs, *RESERVED], folder, "table")
-    models = {path.stem: read_model(path) for path in _sql_files(folder / "models")}
+    paths = _sql_files(folder / "models")
+    _refuse_twice([path.stem for path in paths], folder, "model")
+    models = {path.stem: read_model(path) for path in paths}
     if not models:
         raise DomainError(
             f"{folder} has no models.", hint="Write models/NAME.sql with a `-- key:` line and one SELECT."

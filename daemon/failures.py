@@ -50,8 +50,9 @@ def explained(error: Exception, settings: Settings) -> RowtideError | None:
     """The error as one that says what to do; None where it is a mistake of the program."""
     if isinstance(error, RowtideError):
         return error
-    if isinstance(error, psycopg.Error):
-        return _database(error, settings)
+    cause = getattr(error, "orig", error)  # what SQLAlchemy wraps, in migrations
+    if isinstance(cause, psycopg.Error):
+        return _database(cause, settings)
     if isinstance(error, OSError) and error.errno in _FILES:
         place = f" ({error.filename})" if error.filename else ""
         return RowtideError(f"{error.strerror}{place}.", hint=_FILES[error.errno])

@@ -13,6 +13,7 @@ from connectors.errors import RowtideError
 from connectors.state import connect
 from consumers.domain import Domain, SqlFile
 from consumers.engine import schema
+from consumers.engine.instance import InstanceError
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 _SECTION = re.compile(r"^--\s*section:\s*(.*)$", re.MULTILINE)
@@ -46,6 +47,11 @@ def query(dsn: str, instance: str, title: str, sql: str, parameters: Mapping[str
     if wanted:
         text = _PARAMETER.sub(lambda m: f"%({m[1]})s" if m[1] in given else m[0], sql.replace("%", "%%"))
     with connect(dsn) as connection:
+        if not schema.exists(connection, instance):
+            raise InstanceError(
+                f"{instance} has not been set up in this state database.",
+                hint="Run `rowtide init`, then `rowtide run`.",
+            )
         connection.autocommit = False
         connection.read_only = True
         schema.use(connection, instance)

@@ -1,9 +1,10 @@
-"""The installed wheel: built once, installed beside the dependencies, run as a user runs it."""
+"""Two ways to type a command: the installed wheel in processes of its own, and the same entry point in this process."""
 
 from __future__ import annotations
 
-import json
+import io
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from todo import code_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 Rowtide = Callable[..., subprocess.CompletedProcess[str]]
@@ -38,11 +40,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin" / "rowtide"
 
 
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ROWTIDE_", "PYTHON"))}
+
+
 @pytest.fixture
 def rowtide(installed: Path, tmp_path: Path) -> Iterator[Rowtide]:
-    """Runs `rowtide` in an empty folder with a state folder of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ROWTIDE_", "PYTHON"))}
-    environment["ROWTIDE_STATE__FOLDER"] = str(tmp_path / "state")
+    """Runs the installed `rowtide` in an empty folder with a state folder of its own."""
+    environment = {**clean_environment(), "ROWTIDE_STATE__FOLDER": str(tmp_path / "state")}
 
     def run(*arguments: object, check: bool = False, stdin: str | None = None, **extra: str) -> Any:
         return subprocess.run(
@@ -60,6 +65,53 @@ def rowtide(installed: Path, tmp_path: Path) -> Iterator[Rowtide]:
     return run
 
 
-def last_json(text: str) -> Any:
-    """The last line as JSON."""
-    return json.loads(text.strip().splitlines()[-1])
+@pytest.fixture
+def typed(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rowtide]:
+    """Runs the entry point of `rowtide` in this process, on a fresh database of the run's server.
+
+    An `extra` of None takes the variable away.
+    """
+    from daemon.cli import main
+
+    for name in list(os.environ):
+        if name.startswith("ROWTIDE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    environment = {"ROWTIDE_STATE__DSN": database, "ROWTIDE_LOG_FORMAT": "json"}
+
+    def run(*arguments: object, check: bool = False, stdin: str | bytes = b"", **extra: str | None) -> Any:
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**environment, **extra}.items():
+                if value is not None:
+                    patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["rowtide", *map(str, arguments)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+            code = 0
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        out, err = capsys.readouterr()
+        assert not check or code == 0, err
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def todo(tmp_path: Path) -> Path:
+    """The domain of the README, its files taken from there."""
+    folder = tmp_path / "todo"
+    (folder / "models").mkdir(parents=True)
+    blocks = code_blocks((ROOT / "README.md").read_text(), "sql")
+    (folder / "source.sql").write_text(next(b for b in blocks if "CREATE TABLE task" in b))
+    (folder / "models" / "task_status.sql").write_text(next(b for b in blocks if "AS late_at" in b))
+    (folder / "models" / "project_summary.sql").write_text(next(b for b in blocks if "FROM project AS p" in b))
+    return folder
