@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
@@ -96,7 +98,7 @@ class RowReader:
                     after, at = self._row(data, at)
                     moved = any(row[place] != after[place] for place in keys)
                     yield RowChange(row if moved else None, after)
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, struct.error, zlib.error) as error:
             raise BinlogBrokenError(f"rows of {self.table.name} are malformed") from error
         if at != end:
             raise BinlogBrokenError(f"rows of {self.table.name} are cut off")
