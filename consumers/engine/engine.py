@@ -39,12 +39,13 @@ from consumers.engine.units import Parked, Unit
 
 DUE = "due"
 # The state database may lose its last moments in a crash of the machine: positions and effects go together, and
-# the log still has the events. So no commit waits for the disk. What is worked on is in memory, hence the page costs.
+# the log still has the events. So no commit waits for the disk. What is worked on is in memory, hence the page costs;
+# rows are looked up by key, and a plan made while a table was empty must not read all of it ever after.
 SESSION = """
 SET synchronous_commit = off; SET join_collapse_limit = 16; SET from_collapse_limit = 16; SET jit = off;
 SET plan_cache_mode = force_generic_plan; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
 SET extra_float_digits = 1; SET bytea_output = 'hex'; SET work_mem = '64MB'; SET application_name = 'rowtide';
-SET random_page_cost = 0.1; SET seq_page_cost = 0.1
+SET random_page_cost = 0.1; SET seq_page_cost = 0.1; SET enable_seqscan = off
 """
 
 

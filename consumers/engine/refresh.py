@@ -232,8 +232,12 @@ class Refresher:
                 parameters += [causes.at, causes.cause]
         # Plans for keys look rows up one by one, however many there are, and are made once. A large model refreshed
         # whole is worth a plan of its own.
-        lasting = pattern is not None or not model.scope
-        rows = cursor.execute(statement.sql, parameters, prepare=lasting).fetchall()
+        if pattern is not None or not model.scope:
+            rows = cursor.execute(statement.sql, parameters, prepare=True).fetchall()
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = on")
+            rows = cursor.execute(statement.sql, parameters, prepare=False).fetchall()
+            cursor.execute("SET LOCAL enable_seqscan = off")
         if statement.counted and any(row[-1] for row in rows):
             raise _several(model)
         if images:
