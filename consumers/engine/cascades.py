@@ -54,18 +54,23 @@ class Cascades:
             needed.update(link.parent_places)
         return tuple(sorted(needed))
 
+    def _causes(self, units: Sequence[Unit]) -> bool:
+        """Whether any change may have effects. Every change of a daemon's life is looked at here."""
+        parents, watched = self.by_parent, self.watched
+        for unit in units:
+            for change, _ in unit.changes:
+                if change.__class__ is Truncate or not change.cascades:  # type: ignore[union-attr]
+                    continue
+                if change.table in (parents if change.op == "d" else watched):  # type: ignore[union-attr]
+                    return True
+        return False
+
     def expand(self, cursor: Cursor, units: Sequence[Unit]) -> Sequence[Unit]:
         """The units with what the source's foreign keys did; the same object where they did nothing.
 
         Reads the mirror, which must be as it was before the units.
         """
-        parents, watched = self.by_parent, self.watched
-        if not parents or not any(
-            change.cascades and change.table in parents and (change.op == "d" or change.table in watched)
-            for unit in units
-            for change, _ in unit.changes
-            if change.__class__ is Change
-        ):
+        if not self.by_parent or not self._causes(units):
             return units
         changes = [placed.event for unit in units for placed in unit.changes]
         effects = _Simulation(self, cursor, changes).run()
