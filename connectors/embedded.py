@@ -76,6 +76,19 @@ class EmbeddedPostgres:
         except (subprocess.SubprocessError, OSError, RuntimeError) as error:
             raise self._not_started(error) from None
 
+    def restart(self) -> None:
+        """Stop the server, whoever uses it, and start it again on the same data."""
+        self._stop()
+        self.revive()
+
+    def _stop(self) -> None:
+        pgexec(
+            "pg_ctl",
+            ("-D", str(self.folder), "-m", "fast", "-w", "stop"),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+
     def _not_started(self, error: Exception) -> RowtideError:
         log = self.folder / "log"
         reason = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else [str(error)]
@@ -111,12 +124,7 @@ class EmbeddedPostgres:
         except OSError:
             pass  # somebody else still uses it
         else:
-            pgexec(
-                "pg_ctl",
-                ("-D", str(self.folder), "-m", "fast", "-w", "stop"),
-                bin_path=self._server.bin_path,
-                user=self._server.system_user,
-            )
+            self._stop()
         self._lock.close()
 
     @property
