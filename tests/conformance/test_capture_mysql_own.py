@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from links import Proxy
 from mariadb_source import MariadbSource
 from sources import DEADLINE, INTEGER, ITEM, ITEM_SQL, LINE, TEXT, Running, Topic, Watched, table
@@ -385,6 +394,54 @@ def test_two_captures_of_one_name_are_a_stop(source: MariadbSource, log: Watched
             second.stop()
     assert isinstance(error, CaptureStoppedError)
     assert "name" in error.hint
+
+
+def test_a_certificate_that_is_asked_for_is_looked_at(log: Watched, tmp_path: Path) -> None:
+    """With ssl-ca the server must show a certificate of it, for its own name; without TLS nothing is sent to it."""
+    folder = Path(tempfile.mkdtemp(prefix="rowtide-tls-"))
+    own, foreign = certificate(folder, "own"), certificate(folder, "foreign")
+    with MariaDB(settings={"ssl_cert": str(own), "ssl_key": str(own.with_suffix(".key"))}) as server:
+        server.create_database("shop")
+        server.execute(ITEM_SQL, "INSERT INTO item VALUES (1, 'a', 1)", database="shop")
+        dsn = server.create_capture_user([ITEM], database="shop")
+        server.execute("ALTER USER 'rowtide'@'%' REQUIRE SSL", binlog=False)
+        topic = Topic(log, "t", [ITEM])
+        MySQLCapture(f"{dsn}?ssl-ca={own}", [ITEM], topic.log, "t", name="tls").run_until_now(threading.Event())
+        server.execute("UPDATE item SET amount = 2", database="shop")
+        MySQLCapture(f"{dsn}?ssl-ca={own}", [ITEM], topic.log, "t", name="tls").run_until_now(threading.Event())
+        assert topic.mirror("item") == {("1",): ("1", "a", "2")}
+        for options, told in ((f"ssl-ca={foreign}", "ssl-ca"), ("ssl-mode=disabled", "source.dsn")):
+            with pytest.raises(CaptureStoppedError) as raised:
+                MySQLCapture(f"{dsn}?{options}", [ITEM], topic.log, "t", name="tls").run(threading.Event())
+            assert told in raised.value.hint
+    shutil.rmtree(folder)
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A certificate for 127.0.0.1 that vouches for itself, with its key beside it; readable by the server's user."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    path.with_suffix(".key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    folder.chmod(0o755)
+    path.with_suffix(".key").chmod(0o644)
+    return path
 
 
 # --- preflight ---

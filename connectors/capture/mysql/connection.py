@@ -108,6 +108,7 @@ def connect(dsn: Dsn, *, cursor: type[Cursor] = Cursor, read_timeout: float | No
         autocommit=True,
         cursorclass=cursor,
         program_name="rowtide",
+        **arguments,
     )
     with connection.cursor(Cursor) as running:
         running.execute(_SESSION)

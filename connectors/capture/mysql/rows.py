@@ -13,7 +13,7 @@ from connectors.capture.mysql.errors import BinlogBrokenError
 from connectors.capture.mysql.events import RowsEvent
 from connectors.capture.mysql.tablemap import TableMap
 from connectors.capture.mysql.types import Convert
-from connectors.capture.mysql.values import Read, reader
+from connectors.capture.mysql.values import Read, reader, skipper
 from connectors.capture.running import CaptureStoppedError
 from connectors.table import Table
 
@@ -21,7 +21,7 @@ Row = tuple[str | None, ...]
 
 
 class RowChange(NamedTuple):
-    """One row's change; `before` is set where the key may have changed, and for a deletion."""
+    """One row's change; `before` is set where the key has changed, and for a deletion, and holds the key alone."""
 
     before: Row | None
     after: Row | None
@@ -59,10 +59,12 @@ class RowReader:
         if missing:
             raise lost_column(table, missing[0])
         self._steps: list[_Step] = []
+        self._key_steps: list[_Step] = []  # of an old image: its key is all that matters
         for number, stored in enumerate(described.columns):
             place = places.get(stored.name.lower(), -1)
             try:
-                read = reader(stored, charsets)
+                read = reader(stored, charsets) if place >= 0 else skipper(stored)
+                keyed = read if place in table.key_positions else skipper(stored)
             except KeyError:
                 raise CaptureStoppedError(
                     f"The column {table.name}.{stored.name} has a type that capture does not know ({stored.kind}).",
@@ -72,7 +74,12 @@ class RowReader:
             if place >= 0:
                 shape = types.stored_shape(stored, catalogue.get(stored.name.lower()))
                 convert = types.target(shape, table.columns[place], table.name)
-            self._steps.append(_Step(number, read, place, convert))
+            self._steps.append(_Step(1 << number, read, place, convert))
+            self._key_steps.append(
+                _Step(1 << number, keyed, place, convert)
+                if place in table.key_positions
+                else _Step(1 << number, keyed, -1, None)
+            )
 
     def changes(self, event: RowsEvent) -> Iterator[RowChange]:
         """The event's rows in order."""
@@ -89,27 +96,29 @@ class RowReader:
         keys = self.table.key_positions
         try:
             while at < end:
-                row, at = self._row(data, at)
                 if event.op == "c":
-                    yield RowChange(None, row)
-                elif event.op == "d":
-                    yield RowChange(row, None)
-                else:
-                    after, at = self._row(data, at)
-                    moved = any(row[place] != after[place] for place in keys)
-                    yield RowChange(row if moved else None, after)
+                    after, at = self._row(data, at, self._steps)
+                    yield RowChange(None, after)
+                    continue
+                before, at = self._row(data, at, self._key_steps)
+                if event.op == "d":
+                    yield RowChange(before, None)
+                    continue
+                after, at = self._row(data, at, self._steps)
+                moved = any(before[place] != after[place] for place in keys)
+                yield RowChange(before if moved else None, after)
         except (IndexError, ValueError, struct.error, zlib.error) as error:
             raise BinlogBrokenError(f"rows of {self.table.name} are malformed") from error
         if at != end:
             raise BinlogBrokenError(f"rows of {self.table.name} are cut off")
 
-    def _row(self, data: bytes, at: int) -> tuple[Row, int]:
+    def _row(self, data: bytes, at: int, steps: Sequence[_Step]) -> tuple[Row, int]:
         begin = at + (self._width + 7) // 8
         nulls = int.from_bytes(data[at:begin], "little")
         at = begin
         row: list[str | None] = [None] * len(self.table.columns)
-        for number, read, place, convert in self._steps:
-            if nulls >> number & 1:
+        for bit, read, place, convert in steps:
+            if nulls & bit:
                 continue
             value, at = read(data, at)
             if place >= 0:

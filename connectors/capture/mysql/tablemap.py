@@ -73,8 +73,8 @@ def table_map(body: bytes, *, mariadb: bool) -> TableMap:
     """Parse the event, of either family. Raises BinlogBrokenError for what is malformed."""
     try:
         return _table_map(body, mariadb=mariadb)
-    except IndexError:
-        raise BinlogBrokenError("a table's description is cut off") from None
+    except (IndexError, ValueError):
+        raise BinlogBrokenError("a table's description is malformed") from None
 
 
 def _table_map(body: bytes, *, mariadb: bool) -> TableMap:

@@ -28,6 +28,8 @@ _from_bytes = int.from_bytes
 def reader(column: StoredColumn, charsets: Charsets) -> Read:
     """How to read a column's values. Raises KeyError for a type whose size is unknown."""
     kind, meta = column.kind, column.meta
+    if kind in (t.TIME2, t.DATETIME2, t.TIMESTAMP2) and meta not in _FRACTION:
+        raise KeyError(kind)
     if kind in _INTEGERS:
         return _integer(_INTEGERS[kind], signed=not column.unsigned)
     if kind in (t.VARCHAR, t.VAR_STRING, t.VARCHAR_COMPRESSED):
@@ -55,8 +57,25 @@ def reader(column: StoredColumn, charsets: Charsets) -> Read:
     return _PLAIN[kind]
 
 
+def skipper(column: StoredColumn) -> Read:
+    """How to pass over a column's values without reading them. Raises KeyError as `reader` does."""
+    kind, meta = column.kind, column.meta
+    if kind in _PREFIXED:
+        size_bytes = (meta or 2) if kind in _BLOBS else meta if kind in _LONG else 1 if meta < 256 else 2
+        return lambda data, at: ("", at + size_bytes + _from_bytes(data[at : at + size_bytes], "little"))
+    if kind in (t.ENUM, t.SET):
+        return lambda data, at: ("", at + meta)  # noqa: ARG005 - as all readers
+    if kind in _SIZES:
+        size = _SIZES[kind]
+        return lambda data, at: ("", at + size)  # noqa: ARG005
+    return reader(column, Charsets())
+
+
 _INTEGERS = {t.TINY: 1, t.SHORT: 2, t.INT24: 3, t.LONG: 4, t.LONGLONG: 8}
+_LONG = frozenset({t.JSON, t.GEOMETRY, t.VECTOR})
+_SIZES = {**_INTEGERS, t.FLOAT: 4, t.DOUBLE: 8, t.DATE: 3, t.NEWDATE: 3, t.TIMESTAMP: 4, t.DATETIME: 8, t.TIME: 3}
 _BLOBS = frozenset({t.BLOB, t.TINY_BLOB, t.MEDIUM_BLOB, t.LONG_BLOB, t.BLOB_COMPRESSED})
+_PREFIXED = _BLOBS | _LONG | {t.VARCHAR, t.VAR_STRING, t.VARCHAR_COMPRESSED, t.STRING}
 
 
 def _integer(size: int, *, signed: bool) -> Read:
