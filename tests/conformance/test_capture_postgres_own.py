@@ -356,6 +356,34 @@ def test_an_open_transaction_does_not_hang_the_stop(source: PostgresSource, log:
     assert topic.mirror("item") == source.rows(ITEM)
 
 
+def test_a_source_that_does_not_log_for_replication_is_told(source: PostgresSource, log: EmbeddedLog) -> None:
+    """With another wal_level than logical the setting to change is told."""
+    topic = prepared(source, log, [ITEM], ITEM_SQL)
+    source.server.configure("wal_level", "replica")
+    source.restart()
+    try:
+        error = refusal(source, topic)
+    finally:
+        source.server.configure("wal_level", "logical")
+        source.restart()
+    assert "wal_level is replica" in error.message
+    assert "ALTER SYSTEM SET wal_level = logical" in error.hint
+    catch_up(source, topic)
+
+
+def test_a_source_without_room_for_a_slot_is_told(source: PostgresSource, log: EmbeddedLog) -> None:
+    """When all slots are taken the setting to raise is told, rather than trying for ever."""
+    topic = prepared(source, log, [ITEM], ITEM_SQL)
+    [(limit,)] = source.query("SELECT current_setting('max_replication_slots')::int")
+    source.execute(f"SELECT pg_create_physical_replication_slot('full_' || g) FROM generate_series(1, {limit}) AS g")
+    try:
+        error = refusal(source, topic)
+    finally:
+        source.execute(f"SELECT pg_drop_replication_slot('full_' || g) FROM generate_series(1, {limit}) AS g")
+    assert "max_replication_slots" in error.hint
+    assert topic.records() == []
+
+
 # --- grants ---
 
 
