@@ -36,6 +36,7 @@ class Columns:
     def __init__(self, table: Table, converters: Sequence[Converter]) -> None:
         self.table = table
         self.converters = tuple(converters)
+        self._required = [n for n, c in enumerate(table.columns) if not (c.nullable or c.optional)]
         self._raw = tuple(column.type in ("json", "jsonb") for column in table.columns)
         names = [f"c{number}" for number in range(len(table.columns))]
         kinds = [Raw | msgspec.UnsetType if raw else Any for raw in self._raw]
@@ -55,14 +56,15 @@ class Columns:
         if _UNSET in values:
             values = self._filled(raw, values)
         row: list[Value] = []
-        for value, convert, column in zip(values, self.converters, self.table.columns, strict=True):
-            try:
-                text = None if value is None else convert(value)
-            except FAULTS as error:
-                raise refused(self.table.name, column.name, _fault(error)) from None
-            if text is None and not column.nullable and not column.optional:
-                raise refused(self.table.name, column.name, "NULL in a column declared NOT NULL")
-            row.append(text)
+        try:
+            for value, convert in zip(values, self.converters, strict=True):
+                row.append(None if value is None else convert(value))
+        except FAULTS as error:
+            raise refused(self.table.name, self.table.names[len(row)], _fault(error)) from None
+        if None in row:
+            for position in self._required:
+                if row[position] is None:
+                    raise refused(self.table.name, self.table.names[position], "NULL in a column declared NOT NULL")
         return tuple(row)
 
     def _filled(self, raw: Raw, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -26,7 +26,11 @@ def integer(bits: int, wire: Wire) -> Converter:
     low, high = -(1 << bits), (1 << bits) - 1
     decimal = numeric("numeric", wire) if wire.name.endswith("Decimal") else None
 
+    plain = not wire.name.endswith("Bits")
+
     def convert(value: Any) -> str:
+        if plain and value.__class__ is int and low <= value <= high:
+            return str(value)
         if decimal is not None and not isinstance(value, int):
             value = decimal(value)
         elif wire.name.endswith("Bits"):

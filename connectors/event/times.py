@@ -134,6 +134,17 @@ def timestamp(wire: Wire, precision: int | None, zone: ZoneInfo) -> Converter:
     local = wire.name.endswith("IsoTimestamp") or (wire.debezium and not wire.told)
 
     def convert(value: Any) -> str:
+        if (
+            value.__class__ is str
+            and len(value) == 19
+            and value[4] == "-" == value[7]
+            and value[13] == ":" == value[16]
+        ):
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                raise WrongValueError("text that is no timestamp") from None
+            return f"{value[:10]} {value[11:]}"  # what most are: in the form that comes out below
         moment = _moment(value, unit)
         if isinstance(moment, str):
             if "+" in moment:

@@ -42,7 +42,10 @@ def converter(type_: str, zone: ZoneInfo, wire: Wire = _PLAIN) -> Converter:
     inner = _convert(type_, zone, wire)
 
     def convert(value: Any) -> Value:
-        if isinstance(value, msgspec.Raw):
+        kind = value.__class__
+        if kind is int:
+            return inner(value)
+        if kind is msgspec.Raw:
             value = _unwrapped(value)
         if value is None:
             return None

@@ -20,7 +20,7 @@ def assert_said(failed: subprocess.CompletedProcess[str], *said: str, code: int 
     """One error, its hint, none of Python's own words, no secret."""
     assert failed.returncode == code, failed.stdout + failed.stderr
     lines = failed.stderr.splitlines()[-2:]
-    assert failed.stderr.count("error:") == 1, failed.stderr
+    assert sum(line.startswith("error:") for line in failed.stderr.splitlines()) == 1, failed.stderr
     assert lines[0].startswith("error: ")
     assert lines[1].startswith("  ")
     for text in said:
