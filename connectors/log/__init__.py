@@ -133,6 +133,13 @@ class Log(Protocol):
     def extents(self, topics: Iterable[str]) -> Mapping[TopicPartition, Extent]:
         """The retained offsets of every partition of the topics. Raises UnknownTopicError."""
 
+    def positions_at(self, topics: Iterable[str], ts_ms: int) -> Mapping[TopicPartition, int]:
+        """Of every partition, the offset of the first record with `ts_ms` or later; the end where all are earlier.
+
+        Before it, every retained record is earlier; behind it, where times do not rise, some may be. Raises
+        UnknownTopicError.
+        """
+
     def wait(self, timeout: float) -> bool:
         """Block until something may have been appended (True) or `timeout` seconds have passed (False)."""
 

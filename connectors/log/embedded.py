@@ -262,6 +262,20 @@ class EmbeddedLog:
         ).fetchall()
         return {TopicPartition(ids[t], partition): Extent(start, end) for t, partition, start, end in rows}
 
+    def positions_at(self, topics: Iterable[str], ts_ms: int) -> Mapping[TopicPartition, int]:
+        """See `Log`. Reads the records' times, not their values."""
+        with self._reading:
+            connection = self._connected("_reader")
+            extents = self._extents(connection, set(topics))
+            found: dict[TopicPartition, int] = {}
+            for place, extent in extents.items():
+                row = connection.execute(
+                    'SELECT min("offset") FROM rowtide.log_record WHERE topic_id = %s AND partition = %s AND ts_ms >= %s',
+                    [self._topic(connection, place.topic)[0], place.partition, ts_ms],
+                ).fetchone()
+                found[place] = extent.end if row is None or row[0] is None else row[0]
+        return found
+
     def wait(self, timeout: float) -> bool:
         """See `Log`. Notifications reach other processes too."""
         with self._waiting:

@@ -211,6 +211,27 @@ def test_extents_tell_the_ends(kind: Kind) -> None:
     assert drain(log, {place: extent.end for place, extent in extents.items()}) == []
 
 
+def test_positions_of_a_time(kind: Kind) -> None:
+    """A time leads to the first record that is not earlier, in each partition by itself; to the end where all are."""
+    log, topic = kind.log, kind.topic
+    log.create_topic(topic, 3)
+    for number in range(6):
+        log.append(topic, numbered(range(number, number + 1), ts_ms=NOW + 1000 * number))
+    log.append(topic, numbered(range(3), ts_ms=NOW + 2000, partition=1))
+    first, second, empty = (TopicPartition(topic, number) for number in range(3))
+
+    def told(ts_ms: int) -> list[list[bytes]]:
+        found = log.positions_at([topic], ts_ms)
+        assert found.keys() == {first, second, empty}
+        assert found[empty] == log.extents([topic])[empty].end
+        return [values(drain(log, {place: found[place]}))[:1] for place in (first, second)]
+
+    assert told(NOW - 5000) == [[b"v0"], [b"v0"]]
+    assert told(NOW + 2000) == [[b"v2"], [b"v0"]]
+    assert told(NOW + 2001) == [[b"v3"], []]
+    assert told(NOW + 9000) == [[], []]
+
+
 def test_large_messages(kind: Kind) -> None:
     """A record of many megabytes, larger than what is fetched at once, comes whole, and so do those behind it."""
     log, topic = kind.log, kind.topic
