@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-fast kills lint bench lock wheel stack-jars clean
+.PHONY: help demo test test-fast kills lint bench lock wheel stack-jars stack-mariadb clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -17,8 +17,11 @@ help: ## list the targets
 demo: .venv/installed ## the main job on the embedded database: make demo ARGS="--for 20"
 	@$(BIN)/rowtide demo $(ARGS)
 
-test: .venv/installed lint wheel stack-jars ## everything: lint, the tree, the installed wheel
+test: .venv/installed lint wheel stack-jars stack-mariadb ## everything: lint, the tree, the installed wheel
 	$(BIN)/python -m pytest $(ARGS)
+
+stack-mariadb: .venv/installed ## Debian's MariaDB server, where this machine may have it
+	@$(BIN)/python -m deploy.stack.mariadb
 
 stack-jars: .venv/installed ## the jars of Kafka and Debezium, into the user's cache
 	@$(BIN)/python -m deploy.stack.jars

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from links import Proxy
 from mariadb_source import MariadbSource
-from sources import DEADLINE, INTEGER, ITEM, ITEM_SQL, LINE, TEXT, Running, Topic, Watched, table
+from sources import DEADLINE, INTEGER, ITEM, ITEM_SQL, LINE, LINE_SQL, TEXT, Running, Topic, Watched, table
 
 from connectors.capture import CaptureStoppedError
 from connectors.capture.mysql import MySQLCapture, grants
@@ -166,6 +166,26 @@ def test_an_empty_column_that_comes_is_not_read_again(source: MariadbSource, log
     )
     catch_up(source, topic)
     assert [(c.op, c.row and c.row[3]) for c in topic.changes("item")] == [("r", None), ("u", "5")]
+
+
+def test_a_table_declared_later_is_read_beside_the_stream(source: MariadbSource, log: Watched) -> None:
+    """What was there before is read as one unit; the other tables go on; nothing is read twice after a restart."""
+    topic = prepare(source, log, (ITEM,), ITEM_SQL, LINE_SQL)
+    source.execute("INSERT INTO item VALUES (1, 'a', 1)", "INSERT INTO line VALUES (1, 1, 'x'), (1, 2, 'y')")
+    catch_up(source, topic)
+    source.execute("UPDATE item SET amount = 2", "DELETE FROM line WHERE no = 2")
+    source.allow((ITEM, LINE))
+    both = Topic(log, "t", (ITEM, LINE))
+    for _ in range(2):
+        catch_up(source, both)
+        assert both.mirror("item") == source.rows(ITEM)
+        assert both.mirror("line") == source.rows(LINE)
+        source.execute("INSERT INTO line VALUES (2, 1, 'z')")
+        catch_up(source, both)
+        source.execute("DELETE FROM line WHERE item_id = 2")
+    ends = [e.status for e in both.events() if isinstance(e, Boundary) and e.transaction.startswith("snapshot:")]
+    assert ends == ["BEGIN", "END", "BEGIN", "END"]
+    assert [c.key for c in both.changes("item") if c.op == "r"] == [("1",)]
 
 
 def test_types_nobody_asked_for_pass(source: MariadbSource, log: Watched) -> None:

@@ -19,12 +19,18 @@ from connectors.capture.mysql.connection import Connection, Server, connect, des
 from connectors.capture.mysql.errors import losing
 from connectors.capture.mysql.position import Place, Position
 from connectors.capture.mysql.preflight import binlog_status, check, check_table, server_number
-from connectors.capture.mysql.refusals import binlog_refused, may_not_replicate, number_taken, other_server
+from connectors.capture.mysql.refusals import (
+    binlog_refused,
+    half_a_transaction,
+    may_not_replicate,
+    number_taken,
+    other_server,
+)
 from connectors.capture.mysql.snapshot import Snapshot
 from connectors.capture.mysql.stream import SchemaChange, Stream
 from connectors.capture.mysql.writer import Writer
 from connectors.capture.running import CaptureStoppedError, Progress, Reporter, SourceUnavailableError, keep_running
-from connectors.event import encode_foreign_keys
+from connectors.event import encode_boundary, encode_foreign_keys
 from connectors.log import Log, Message
 from connectors.table import Table
 
@@ -117,6 +123,8 @@ class MySQLCapture:
             if position is not None and position.gtids is None and position.server != server.identity:
                 raise other_server()
             while not stop.is_set():
+                if position is not None:
+                    position = self._caught_up_with_declaration(server, position, keys, stop)
                 following = self._step(server, position, keys, stop, until)
                 if following is None:
                     return
@@ -135,9 +143,47 @@ class MySQLCapture:
             snapshot = Snapshot(self._dsn, server, self._tables, self._found, self._writer, self._reporter)
             return snapshot.begin(stop, *keys) if position is None else snapshot.resume(position, stop)
         try:
-            return self._stream(server, position, stop, until)
+            return self._stream(server, position, stop, until, self._tables)
         except BinlogRefusedError as error:
             raise self._refused(error, position) from None
+
+    def _caught_up_with_declaration(
+        self, server: Server, position: Position, keys: tuple[list[Message], str], stop: threading.Event
+    ) -> Position:
+        """Take in tables that were declared since: their rows are read, beside the stream.
+
+        A transaction that is in the log by half is finished with the tables it was begun with.
+        """
+        declared = {table.name: table for table in self._tables}
+        added = tuple(name for name in declared if name not in position.columns)
+        removed = [name for name in position.columns if name not in declared]
+        if position.partial and (added or removed):
+            if removed:
+                raise half_a_transaction(removed[0])
+            known = [table for table in self._tables if table.name in position.columns]
+            self._stream(server, position, stop, Place(position.file, position.offset + 1), known)
+            position = self._writer.position() or position
+            if position.partial:
+                return position  # stopped
+        told, mark = keys
+        if position.partial or not (added or removed or mark != position.keys):
+            return position
+        messages = list(told) if mark != position.keys else []
+        columns = {name: position.columns[name] for name in position.columns if name in declared}
+        columns |= {name: self._found[name].definitions(declared[name]) for name in added}
+        following = position.with_(columns=columns, keys=mark)
+        if added:
+            for name in added:
+                check_table(declared[name], self._found, self._dsn.database)
+            unit = position.snapshot or f"snapshot:{position.gtids or position.file}:{added[0]}"
+            if not position.snapshot:
+                now = self._writer.now_ms()
+                messages.append(Message(*encode_boundary("BEGIN", unit, now), now))
+            tables = (*position.tables, *added)
+            following = following.with_(phase="snapshot", snapshot=unit, tables=tables)
+            log.info("snapshot.extended", source=self._name, tables=added)
+        self._writer.append(messages, following)
+        return following
 
     def _refused(self, error: BinlogRefusedError, position: Position) -> Exception:
         if error.number == _TAKEN:
@@ -159,7 +205,7 @@ class MySQLCapture:
         )
 
     def _stream(
-        self, server: Server, position: Position, stop: threading.Event, until: Place | None
+        self, server: Server, position: Position, stop: threading.Event, until: Place | None, tables: Sequence[Table]
     ) -> Position | None:
         heartbeat = self._heartbeat if until is None else min(self._heartbeat, 0.2)
         with Binlog(
@@ -173,7 +219,7 @@ class MySQLCapture:
             stream = Stream(
                 binlog,
                 server,
-                self._tables,
+                tables,
                 self._found,
                 self._writer,
                 position,

@@ -35,6 +35,8 @@ _STOPS = {
     4151: ("The account of the source's user is locked.", "Unlock it: ALTER USER … ACCOUNT UNLOCK."),
 }
 
+_NO_TABLE = 1146  # dropped while it was read: the next attempt's preflight says so
+
 RETRIED = (pymysql.err.MySQLError, OSError, BinlogBrokenError, EOFError)
 
 
@@ -56,7 +58,7 @@ def stopping(error: BaseException) -> CaptureStoppedError | None:
     if number in _STOPS:
         message, hint = _STOPS[number]
         return CaptureStoppedError(f"{message[:-1]} (error {number}).", hint=hint)
-    if isinstance(error, pymysql.err.ProgrammingError):
+    if isinstance(error, pymysql.err.ProgrammingError) and number != _NO_TABLE:
         return CaptureStoppedError(
             f"The source does not understand a statement of capture (error {number}).",
             hint="Its version may be too old: MariaDB 10.5 or MySQL 8.0 and later are supported.",

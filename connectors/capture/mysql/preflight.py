@@ -80,7 +80,7 @@ def check(
         if not streaming:
             check_table(table, found, database)
         columns = ", ".join(quoted(n) for n in table.names if n.lower() in found[table.name].columns)
-        rows(connection, f"SELECT {columns} FROM {quoted(database)}.{quoted(found[table.name].name)} LIMIT 0")
+        rows(connection, f"SELECT {columns or '1'} FROM {quoted(database)}.{quoted(found[table.name].name)} LIMIT 0")
     return found
 
 

@@ -99,6 +99,14 @@ def may_not_replicate() -> CaptureStoppedError:
     )
 
 
+def half_a_transaction(table: str) -> CaptureStoppedError:
+    """A table is no longer declared, and a transaction that may have changed it is in the log by half."""
+    return CaptureStoppedError(
+        f"The table {table} is no longer in source.sql, and half of a large transaction is in the log.",
+        hint=f"Put {table} back until capture has gone on for a while, then take it out.",
+    )
+
+
 def other_server() -> CaptureStoppedError:
     """A place in files means nothing on another server."""
     return CaptureStoppedError(
