@@ -164,7 +164,7 @@ def test_a_replaced_topic_has_no_source_position(opened, admin: AdminClient, top
 
 def test_a_deleted_topic_stops_its_reader(opened, admin: AdminClient, topic: str) -> None:
     """A reader at the end of a topic that is deleted does not wait for ever."""
-    log = opened()
+    log = opened(patience=3)
     log.create_topic(topic)
     log.append(topic, messages(1))
     positions = {TopicPartition(topic, 0): log.extents([topic])[TopicPartition(topic, 0)].end}

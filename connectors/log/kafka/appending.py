@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from connectors.errors import RowtideError
-from connectors.log import FencedError, Message
+from connectors.log import FencedError, LogUnreachableError, Message
 from connectors.log.kafka.contact import Contact
 
 _BUFFER_KB = 64 * 1024  # messages on their way; beyond that appending waits for the servers
@@ -64,9 +64,15 @@ class Transactions:
             if self._fenced is not None:
                 raise self._fenced
             producer = self._started()
+            refused: list[KafkaError] = []
+
+            def delivered(error: KafkaError | None, _: Delivered) -> None:
+                if error is not None and not refused:
+                    refused.append(error)
+
             try:
                 producer.begin_transaction()
-                counts = [_produce(self._contact, producer, addition) for addition in additions]
+                counts = [_produce(self._contact, producer, addition, delivered) for addition in additions]
                 if self._before_commit is not None:
                     producer.flush(self._contact.patience)
                     self._before_commit()
@@ -76,6 +82,11 @@ class Transactions:
                 raise self._meaning(failure.args[0]) from None
             except FencedError as fenced:
                 self._fenced, self._producer = fenced, None
+                raise
+            except LogUnreachableError:
+                self._abort(producer)
+                if refused:  # the reason, where the transaction only says that there is one
+                    raise self._meaning(refused[0]) from None
                 raise
             except BaseException:
                 self._abort(producer)
@@ -94,7 +105,7 @@ class Transactions:
         producer = self._contact.build(
             Producer,
             transactional_id=self._name,
-            transaction_timeout_ms=max(_TRANSACTION_MS, round(self._contact.patience * 1000)),
+            transaction_timeout_ms=max(_TRANSACTION_MS, round(self._contact.patience * 2000)),
             message_timeout_ms=max(1000, round(self._contact.patience * 1000)),
             queue_buffering_max_kbytes=_BUFFER_KB,
             linger_ms=0,

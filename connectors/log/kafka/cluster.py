@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
@@ -20,10 +20,12 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
-from connectors.log.kafka.contact import Contact
+from connectors.log.kafka.contact import Contact, unknown
 from connectors.log.kafka.settings import check_transport
 
 log = structlog.get_logger()
+T = TypeVar("T")
+_STALE = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 _SPEC: Any = OffsetSpec
 _CHECK_EVERY = 1.0  # seconds between two looks at whether a topic is still the same
 _SETTLE = 5.0  # seconds; milliseconds as a rule
@@ -81,14 +83,26 @@ class Cluster:
             self._admin = client
         return client
 
+    def _renew(self, client: AdminClient) -> None:
+        """Leave a client that asks with what it knew of a leader before that one changed: it would go on so for minutes."""
+        renewed = self._contact.build(AdminClient)
+        with self._lock:
+            if self._admin is client:
+                self._admin = renewed
+
     # --- topics ---
 
     def topics(self) -> dict[str, int]:
         """The topics with their partitions, without Kafka's internal ones and ours for positions."""
         client = self._client
-        found = self._contact.persist(
-            "listing the topics", lambda seconds: client.list_topics(timeout=seconds).topics, poll=client.poll
-        )
+
+        def attempt(seconds: float) -> dict[str, Any]:
+            listing = client.list_topics(timeout=seconds)
+            if not listing.brokers:  # it has just started and knows of nothing yet
+                raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
+            return dict(listing.topics)
+
+        found = self._contact.persist("listing the topics", attempt, poll=client.poll)
         return {
             name: len(topic.partitions)
             for name, topic in sorted(found.items())
@@ -104,9 +118,37 @@ class Cluster:
 
         def attempt(seconds: float) -> dict[str, Identity]:
             futures = client.describe_topics(TopicCollection(names), request_timeout=seconds)
-            return {name: _identity(name, future) for name, future in futures.items()}
+            found = {name: _result(name, future) for name, future in futures.items()}
+            return {name: Identity(str(topic.topic_id), len(topic.partitions)) for name, topic in found.items()}
 
-        return self._contact.persist(f"looking at {', '.join(names)}", attempt, poll=client.poll)
+        return self._confirmed(
+            lambda: self._contact.persist(f"looking at {', '.join(names)}", attempt, poll=client.poll)
+        )
+
+    def _confirmed(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns. A topic that was there and is missing is asked for until patience ends.
+
+        A broker that has just started answers before it knows of its topics, or of itself.
+        """
+        deadline: float | None = None  # from the first answer on: what outlived an outage has patience anew
+        while True:
+            try:
+                return ask()
+            except _MissingTopicError as missing:
+                self._contact.persist("waiting for the brokers to find each other", self._brokers)
+                deadline = deadline or time.monotonic() + self._contact.patience
+                known = missing.topic in self._known or missing.topic in self._expected
+                if known and time.monotonic() < deadline:
+                    self._contact.closed.wait(0.1)
+                    continue
+                raise UnknownTopicError(
+                    f"The log has no topic {missing.topic}.",
+                    hint="See `rowtide log topics`; where it should be there, see whether the connector or capture runs.",
+                ) from None
+
+    def _brokers(self, seconds: float) -> None:
+        if not self._client.list_topics(timeout=seconds).brokers:
+            raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
 
     def create_topic(self, topic: str, partitions: int, settings: Mapping[str, str] | None = None) -> None:
         """Create it where it is absent, with as many copies as told. Raises RowtideError where it is another."""
@@ -238,18 +280,26 @@ class Cluster:
         if not places:
             return {}
         isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        client = self._client
 
         def attempt(seconds: float) -> dict[TopicPartition, int]:
+            client = self._client
             futures = client.list_offsets(
                 {Place(place.topic, place.partition): spec for place in places},
                 isolation_level=isolation,
                 request_timeout=seconds,
             )
-            return {TopicPartition(p.topic, p.partition): int(f.result().offset) for p, f in futures.items()}
+            try:
+                return {
+                    TopicPartition(p.topic, p.partition): int(_result(p.topic, f).offset) for p, f in futures.items()
+                }
+            except KafkaException as failure:
+                client.poll(0)
+                if failure.args[0].code() in _STALE:
+                    self._renew(client)
+                raise
 
-        names = sorted({place.topic for place in places})
-        return self._contact.persist(f"asking for the offsets of {', '.join(names)}", attempt, poll=client.poll)
+        what = f"asking for the offsets of {', '.join(sorted({place.topic for place in places}))}"
+        return self._confirmed(lambda: self._contact.persist(what, attempt))
 
     def remove_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Remove the records before the offsets."""
@@ -322,14 +372,18 @@ class Hints:
             self._thread.join(timeout=2)
 
 
-def _identity(name: str, future: Any) -> Identity:
+class _MissingTopicError(Exception):
+    """The servers do not know a topic, or do not know it yet."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic)
+        self.topic = topic
+
+
+def _result(topic: str, future: Any) -> Any:
     try:
-        description = future.result()
+        return future.result()
     except KafkaException as failure:
-        if failure.args[0].code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
-            raise UnknownTopicError(
-                f"The log has no topic {name}.",
-                hint="See `rowtide log topics`; where it should be there, see whether the connector or capture runs.",
-            ) from None
+        if unknown(failure.args[0]):
+            raise _MissingTopicError(topic) from None
         raise
-    return Identity(str(description.topic_id), len(description.partitions))

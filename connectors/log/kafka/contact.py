@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,10 @@ from connectors.log import FencedError, LogRefusedError, LogUnreachableError, Un
 from connectors.log.kafka.settings import Setting, client_settings, misnamed
 
 log = structlog.get_logger()
+# What the library would write to stderr by itself: ours are the errors and the log.
+_library = logging.getLogger("rowtide.librdkafka")
+_library.addHandler(logging.NullHandler())
+_library.propagate = False
 T = TypeVar("T")
 
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001
@@ -85,7 +90,7 @@ class Contact:
         chosen = {name.replace("_", "."): value for name, value in own.items()}
         operators = {name: value for name, value in self._shared.items() if name in self.settings}
         try:
-            return kind({**self._shared, **chosen, **operators, "error_cb": self.heard})
+            return kind({**self._shared, **chosen, **operators, "error_cb": self.heard, "logger": _library})
         except KafkaException as error:
             raise misnamed(self.settings, str(error)) from None
 
@@ -181,9 +186,19 @@ class Contact:
             )
         if transient(error):
             return self.unreachable(what)
+        if error.txn_requires_abort():
+            return LogUnreachableError(
+                f"The Kafka servers {self.servers} lost track of a transaction, which was undone: {what} ({name}).",
+                hint="A broker went away meanwhile; Rowtide goes on where it was.",
+            )
         return RowtideError(f"Kafka could not do it: {what} ({name}).", hint="See the broker's log.")
 
 
 def transient(error: KafkaError) -> bool:
     """Whether the same request may succeed later."""
     return error.code() in _TRANSIENT or (error.retriable() and error.code() not in _UNKNOWN)
+
+
+def unknown(error: KafkaError) -> bool:
+    """Whether the servers do not know the topic or partition."""
+    return error.code() in _UNKNOWN

@@ -1,0 +1,205 @@
+"""Kills and pauses of the broker, and kills of a capture that appends: nothing is lost and nothing comes twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connectors.log import LogUnreachableError, Message, TopicPartition
+from connectors.log.kafka import KafkaLog
+from deploy.stack.jars import missing
+from deploy.stack.kafka import KafkaBroker
+
+DEADLINE = 120.0
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[KafkaBroker]:
+    """A broker of our own: killing the one of all tests would disturb them."""
+    lacking = missing()
+    if lacking is not None and not os.environ.get("CI"):
+        pytest.skip(f"no Kafka: {lacking}")
+    with KafkaBroker() as running:
+        yield running
+
+
+class Traffic:
+    """A capture that appends and a reader that follows, each in a thread, each going on by itself after an outage.
+
+    Args:
+        patience: seconds after which a log gives up: short, so that giving up and going on is what is tested.
+    """
+
+    def __init__(self, servers: str, topic: str, *, patience: float) -> None:
+        self._logs = [KafkaLog(servers, patience=patience) for _ in range(2)]
+        self._topic = topic
+        self._changed = threading.Condition()
+        self._ending = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(work, log))
+            for work, log in zip((self._append, self._read), self._logs, strict=True)
+        ]
+        self.appended = 0
+        self.seen: list[int] = []
+        self.outages = {"append": 0, "read": 0}
+        self.errors: list[Exception] = []
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, work, log: KafkaLog) -> None:
+        try:
+            while not work(log):
+                pass
+        except Exception as error:  # noqa: BLE001 - told by the test
+            with self._changed:
+                self.errors.append(error)
+                self._changed.notify_all()
+
+    def _append(self, log: KafkaLog) -> bool:
+        try:
+            done = int(log.source_position(self._topic) or 0)
+            while not self._ending:
+                following = done + 1 + done % 5
+                messages = [Message(None, b"%d" % n, 1) for n in range(done, following)]
+                log.append(self._topic, messages, source_position=str(following))
+                done = following
+                self._tell(appended=done)
+        except LogUnreachableError:
+            self._tell(outage="append")
+            return False
+        return True
+
+    def _read(self, log: KafkaLog) -> bool:
+        positions = {TopicPartition(self._topic, 0): getattr(self, "_position", 0)}
+        try:
+            while not (self._ending and len(self.seen) >= self.appended):
+                records = log.read(positions, limit=100)
+                for record in records:
+                    self._position = record.offset + 1
+                    positions[TopicPartition(self._topic, 0)] = self._position
+                self._tell(seen=[int(record.value or b"") for record in records])
+                if not records:
+                    log.wait(0.05)
+        except LogUnreachableError:
+            self._tell(outage="read")
+            return False
+        return True
+
+    def _tell(self, *, appended: int | None = None, seen: list[int] | None = None, outage: str | None = None) -> None:
+        with self._changed:
+            self.appended = self.appended if appended is None else appended
+            self.seen += seen or []
+            if outage is not None:
+                self.outages[outage] += 1
+            self._changed.notify_all()
+
+    def until(self, reached) -> None:
+        """Wait until the condition holds; fails when a thread failed or time is up."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.errors or reached(), timeout=DEADLINE)
+        assert self.errors == []
+
+    def progress(self, count: int) -> None:
+        """Wait until so many more numbers were appended and read."""
+        appended, seen = self.appended + count, len(self.seen) + count
+        self.until(lambda: self.appended >= appended and len(self.seen) >= seen)
+
+    def end(self) -> None:
+        """Stop appending, and read what is left."""
+        self._ending = True
+        for thread in self._threads:
+            thread.join(timeout=DEADLINE)
+        for log in self._logs:
+            log.close()
+        assert self.errors == []
+        assert not any(thread.is_alive() for thread in self._threads)
+
+
+@pytest.fixture
+def topic(fragile: KafkaBroker) -> str:
+    name = f"k-{uuid.uuid4().hex[:12]}"
+    log = KafkaLog(fragile.servers, patience=30)
+    log.create_topic(name)
+    log.close()
+    return name
+
+
+def test_a_killed_broker(fragile: KafkaBroker, topic: str) -> None:
+    """The broker is killed twice while a capture appends and a reader reads; both go on with the next number.
+
+    One outage is shorter than their patience, so that one call outlives it; one is longer.
+    """
+    traffic = Traffic(fragile.servers, topic, patience=5)
+    try:
+        traffic.progress(50)
+        fragile.kill()
+        fragile.start()
+        traffic.progress(50)
+        fragile.kill()
+        before = dict(traffic.outages)
+        traffic.until(lambda: all(traffic.outages[who] > before[who] for who in before))
+        fragile.start()
+        traffic.progress(50)
+    finally:
+        traffic.end()
+    assert traffic.seen == list(range(traffic.appended))
+
+
+def test_a_paused_broker(fragile: KafkaBroker, topic: str) -> None:
+    """A broker that neither answers nor hangs up, for longer than patience: told, and all goes on afterwards."""
+    traffic = Traffic(fragile.servers, topic, patience=3)
+    try:
+        traffic.progress(50)
+        fragile.pause()
+        try:
+            traffic.until(lambda: all(traffic.outages.values()))
+        finally:
+            fragile.resume()
+        traffic.progress(50)
+    finally:
+        traffic.end()
+    assert traffic.seen == list(range(traffic.appended))
+
+
+def test_a_killed_capture(broker: KafkaBroker, seed: int) -> None:
+    """A capture killed in the middle of its appends, again and again: every number is in the topic once, in order."""
+    print(f"ROWTIDE_SEED={seed}")
+    choose = random.Random(seed)
+    count, topic = 5000, f"k-{uuid.uuid4().hex[:12]}"
+    log = KafkaLog(broker.servers, patience=60)
+    log.create_topic(topic)
+    command = [sys.executable, str(Path(__file__).with_name("appender.py")), broker.servers, topic, str(count)]
+    kills = 0
+    for attempt in range(7):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        assert process.stdout is not None
+        stop = choose.randrange(1, 12) if attempt < 6 else None
+        for lines, line in enumerate(process.stdout, start=1):
+            if lines == stop and line.strip() != "done":
+                threading.Event().wait(choose.random() * 0.03)  # where in the append it dies is what is random
+                process.kill()
+                kills += 1
+                break
+        process.stdout.close()
+        process.wait(timeout=60)
+    assert process.returncode == 0
+    assert kills >= 3
+    positions, found = {TopicPartition(topic, 0): 0}, []
+    deadline = time.monotonic() + DEADLINE
+    while len(found) < count and time.monotonic() < deadline:
+        for record in log.read(positions, limit=1000):
+            found.append(int(record.value or b""))
+            positions[TopicPartition(topic, 0)] = record.offset + 1
+    assert found == list(range(count))
+    assert list(log.read(positions, limit=10)) == []
+    assert log.source_position(topic) == str(count)
+    log.close()
