@@ -1,4 +1,4 @@
-"""The cluster's side of the log: topics and who they are, their offsets, retention, and hints to Kafka's groups."""
+"""The cluster's side of the log: topics and who they are, their offsets, what is removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import structlog
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -23,7 +22,6 @@ from connectors.log import (
 from connectors.log.kafka.contact import Contact, unknown
 from connectors.log.kafka.settings import check_transport
 
-log = structlog.get_logger()
 T = TypeVar("T")
 _STALE = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 _SPEC: Any = OffsetSpec
@@ -320,56 +318,6 @@ class Cluster:
         places = [Place(place.topic, place.partition, offset) for place, offset in positions.items()]
         request = ConsumerGroupTopicPartitions(group, places)
         return self._client.alter_consumer_group_offsets([request], request_timeout=10)[group]
-
-
-class Hints:
-    """Tells a group's offsets to Kafka, one request at a time and always the latest; a failure is logged once."""
-
-    def __init__(self, cluster: Cluster, group: str) -> None:
-        self._cluster = cluster
-        self._group = group
-        self._changed = threading.Condition()
-        self._pending: dict[TopicPartition, int] | None = None
-        self._closed = False
-        self._failing = False
-        self._idle = True
-        self._thread: threading.Thread | None = None
-
-    def tell(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Have the positions told soon; positions not yet told are replaced."""
-        with self._changed:
-            self._pending = {**(self._pending or {}), **positions}
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="log-hints", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._pending is not None or self._closed)
-                if self._pending is None:
-                    return
-                positions, self._pending = self._pending, None
-            try:
-                for place in self._cluster.hint(self._group, positions).result().topic_partitions:
-                    if place.error is not None:
-                        raise KafkaException(place.error)  # noqa: TRY301
-            except (KafkaException, RowtideError) as error:
-                if not self._failing:
-                    name = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
-                    log.warning("log.hint_failed", group=self._group, error=name)
-                self._failing = True
-            else:
-                self._failing = False
-
-    def close(self) -> None:
-        """Tell the last positions, within two seconds."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=2)
 
 
 class _MissingTopicError(Exception):

@@ -11,8 +11,9 @@ from itertools import chain, islice
 
 from connectors.log import Extent, FencedError, Message, Record, TopicPartition, TopicReplacedError, UnknownTopicError
 from connectors.log.kafka.appending import Addition, Single, Transactions, unique_name
-from connectors.log.kafka.cluster import POSITION_PREFIX, Cluster, Hints
+from connectors.log.kafka.cluster import POSITION_PREFIX, Cluster
 from connectors.log.kafka.contact import Contact
+from connectors.log.kafka.hints import Hints
 from connectors.log.kafka.reading import Session
 from connectors.log.kafka.retention import keep_from
 from connectors.log.kafka.settings import Setting
