@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from connectors.event import Decoder, Event, EventRefusedError
-from connectors.log import Log, Record, TopicPartition
+from connectors.log import Extent, Record, TopicPartition
 from consumers.engine.assembler import Assembler
 from consumers.engine.units import Parked, Unit
+
+
+class Readable(Protocol):
+    """What is needed of a log to read it; see `connectors.log.Log`."""
+
+    def read(self, positions: Mapping[TopicPartition, int], *, limit: int, max_bytes: int = ...) -> Sequence[Record]:
+        """Up to `limit` records from the positions on."""
+
+    def wait(self, timeout: float) -> bool:
+        """Block until something may have been appended or `timeout` seconds have passed."""
+
+    def extents(self, topics: Iterable[str]) -> Mapping[TopicPartition, Extent]:
+        """The retained offsets of every partition of the topics."""
 
 
 class Chunk(NamedTuple):
@@ -39,7 +52,7 @@ class Reader:
     """
 
     def __init__(
-        self, source: Log, decoder: Decoder, positions: dict[TopicPartition, int], limit: int, max_bytes: int
+        self, source: Readable, decoder: Decoder, positions: dict[TopicPartition, int], limit: int, max_bytes: int
     ) -> None:
         self._log = source
         self._decoder = decoder

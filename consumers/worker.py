@@ -14,12 +14,12 @@ from typing import NamedTuple
 import structlog
 
 from connectors.event import Decoder
-from connectors.log import Log, TopicPartition
+from connectors.log import TopicPartition
 from consumers.engine.engine import Applied, Engine
 from consumers.engine.failpoints import failpoint
 from consumers.engine.foreignkeys import Gap
 from consumers.engine.units import Unit
-from consumers.reader import Reader
+from consumers.reader import Readable, Reader
 
 log = structlog.get_logger()
 
@@ -76,7 +76,7 @@ class Worker:
     def __init__(
         self,
         engine: Engine,
-        source: Log,
+        source: Readable,
         decoder: Decoder,
         topics: Iterable[str],
         *,

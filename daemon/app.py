@@ -20,6 +20,7 @@ from consumers.engine import instance, moments, schema
 from consumers.engine.analysis import Analysis, analyse
 from consumers.engine.engine import Engine
 from consumers.engine.verify import TableCheck, verify
+from consumers.reader import Readable
 from consumers.worker import BatchStats, Worker
 from daemon import queries, work
 from daemon.failures import explained
@@ -150,11 +151,16 @@ class App:
         job = work.Job(until_idle=until_idle, clock=clock, on_batch=on_batch, during=during)
         return work.run(self, stop, job)
 
-    def make_worker(self, engine: Engine, on_batch: Callable[[BatchStats], None] | None = None) -> Worker:
-        """A worker on the domain's topics for an engine; `on_batch` is told of each committed batch."""
+    def make_worker(
+        self, engine: Engine, on_batch: Callable[[BatchStats], None] | None = None, source: Readable | None = None
+    ) -> Worker:
+        """A worker on the domain's topics for an engine, on another log than the app's where one is given.
+
+        `on_batch` is told of each committed batch.
+        """
         return Worker(
             engine,
-            self.log,
+            source or self.log,
             self.decoder(),
             self.topics,
             now_ms=self.time.now_ms,

@@ -387,6 +387,49 @@ class Engine:
         self._refresher.forget()
         self.reload()
 
+    # --- events that were applied before ---
+
+    def absorb(self, units: Sequence[Unit]) -> int:
+        """Bring units, or pieces of them, into the mirror alone; returns how many changes. `recompute` must follow.
+
+        For events that the mirror has seen before: rows go back to what they were and come forward again, states that
+        no model may show.
+        """
+        absorbed = 0
+        units = [unit for unit in units if self._is_new(unit)]
+        while units:
+            count = _before_foreign_keys(units)
+            batch = units[:count]
+            try:
+                with self._transaction():
+                    changes = [placed.event for unit in self._expand(batch) for placed in unit.changes]
+                    for _ in self._mirror.apply(self._cursor, changes):
+                        pass
+                    self._finish(batch)
+            except MissingRowsError as error:
+                units[:count] = [without_missing(unit, error) for unit in batch]
+                continue
+            except (psycopg.DataError, psycopg.errors.NotNullViolation):
+                units[:count] = self._without_refused(batch)
+                continue
+            absorbed += sum(unit.events for unit in batch)
+            units = units[count:]
+        return absorbed
+
+    def recompute(self, positions: Mapping[TopicPartition, int], cause: str) -> None:
+        """Refresh every model whole, at the clock, and store these positions with it. Raises as `apply`.
+
+        A history gets a transition, of this cause, where its column is not what it was.
+        """
+        with self._transaction():
+            self._refresher.all()
+            self._refresher.refresh(self._cursor, Causes(_text(self._clock), cause))
+            self._due = self._read_due()
+            if self._clock is not None:
+                self._check_due(self._clock)
+            self._finish([Unit(positions=dict(positions))])
+        self._refresher.forget()
+
     # --- parts of a transaction ---
 
     def _open(self) -> None:

@@ -91,6 +91,10 @@ class Refresher:
         """The clock has its first time: models of one row have it from then on, whatever their inputs hold."""
         self._whole |= {number for number, model in enumerate(self._analysis.models) if not model.scope}
 
+    def all(self) -> None:
+        """Nothing is known of any table: every model is to be refreshed whole."""
+        self._whole |= set(range(len(self._analysis.models)))
+
     def route(self, cursor: Cursor, name: str, images: Sequence[Image] | None) -> None:
         """Take the changed rows of a table or model; None: nothing is known of them, all its readers are concerned."""
         entry = self._inputs[name]
