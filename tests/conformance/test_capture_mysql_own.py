@@ -24,6 +24,7 @@ from sources import DEADLINE, INTEGER, ITEM, ITEM_SQL, LINE, LINE_SQL, TEXT, Run
 from connectors.capture import CaptureStoppedError
 from connectors.capture.mysql import MySQLCapture, grants
 from connectors.event import Boundary, Change, ForeignKey, ForeignKeys
+from connectors.log import LogUnreachableError, Message
 from connectors.log.embedded import EmbeddedLog
 from connectors.state import migrate
 from connectors.table import Column, Table
@@ -322,6 +323,26 @@ def test_a_compressed_binlog_reads_like_any_other(source: MariadbSource, log: Wa
         source.execute("SET GLOBAL log_bin_compress = OFF")
     catch_up(source, topic)
     assert topic.mirror("item") == source.rows(ITEM)
+
+
+def test_a_log_that_does_not_answer_is_waited_for(source: MariadbSource, log: Watched) -> None:
+    """Before an append and behind one that was carried out: nothing lost, nothing twice."""
+    topic = prepare(source, log)
+    catch_up(source, topic)
+    source.execute(*(f"INSERT INTO item VALUES ({n}, 'x', 1)" for n in range(1, 6)))
+    failures = [LogUnreachableError("The log is away."), None, LogUnreachableError("The log is away again.")]
+
+    def fail(messages: list[Message]) -> None:
+        failure = failures.pop(0) if failures else None
+        if failure is not None:
+            raise failure
+
+    log.before_append = fail
+    with Running(source.capture([ITEM], topic.log, "t", heartbeat_seconds=0.1)) as running:
+        topic.wait(lambda: not failures and len(topic.changes("item")) == 5, "all changes", running)
+        running.stop()
+    assert [c.key[0] for c in topic.changes("item")] == ["1", "2", "3", "4", "5"]
+    topic.transactions()
 
 
 # --- foreign keys ---

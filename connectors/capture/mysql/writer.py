@@ -12,7 +12,7 @@ from connectors.capture.mysql.position import Position
 from connectors.capture.running import SourceUnavailableError
 from connectors.event import Source
 from connectors.failpoints import failpoint
-from connectors.log import Log, Message
+from connectors.log import Log, LogUnreachableError, Message
 from connectors.table import Table
 
 CHUNK = 5000
@@ -48,7 +48,7 @@ class Writer:
         """Where the log ends in the source."""
         try:
             text = self._log.source_position(self._topic)
-        except psycopg.OperationalError as error:
+        except (LogUnreachableError, psycopg.OperationalError) as error:
             raise _lost(error) from None
         return None if text is None else Position.decode(text)
 
@@ -57,7 +57,7 @@ class Writer:
         failpoint("before_append")
         try:
             self._log.append(self._topic, messages, source_position=position.encode())
-        except psycopg.OperationalError as error:
+        except (LogUnreachableError, psycopg.OperationalError) as error:
             raise _lost(error) from None
         failpoint("appended")
 
@@ -90,5 +90,6 @@ class Writer:
         )
 
 
-def _lost(error: psycopg.OperationalError) -> SourceUnavailableError:
-    return SourceUnavailableError(f"The connection to the log was lost: {type(error).__name__}")
+def _lost(error: LogUnreachableError | psycopg.OperationalError) -> SourceUnavailableError:
+    reason = error.message if isinstance(error, LogUnreachableError) else type(error).__name__
+    return SourceUnavailableError(f"The connection to the log was lost: {reason}")
