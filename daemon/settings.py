@@ -285,9 +285,11 @@ def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str
 def _secret_file(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"{name} names the file {path}, which cannot be read: {error.strerror}.", hint="Check it."
+            f"{name} names the file {path}, which cannot be read: {reason}.",
+            hint="Correct the path, or let this user read the file: chown, chmod 0400.",
         ) from None
 
 
@@ -310,6 +312,7 @@ def _explained(error: ValidationError, origins: Mapping[str, str]) -> SettingsEr
     )
     known = [known for known, _ in names()]
     if first["type"] == "extra_forbidden":
+        name = next((given for given in origins if given.startswith(f"{name}.")), name)
         close = difflib.get_close_matches(name, known, 1)
         return SettingsError(
             f"Unknown setting “{name}” ({place}).",
