@@ -48,6 +48,7 @@ class _Source(msgspec.Struct, gc=False):
 
 class _Transaction(msgspec.Struct, gc=False):
     id: str | None = None
+    total_order: int | None = None
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -143,8 +144,10 @@ class Decoder:
             )
         group = envelope.transaction.id if envelope.transaction else None
         transaction = _group(group, source.connector) if group else None
+        order = envelope.transaction.total_order if envelope.transaction else None
         if envelope.op == "t":
-            return Truncate(table.name, ts_ms, transaction)
+            ends = source.connector in _MYSQL and source.version is not None and transaction is not None
+            return Truncate(table.name, ts_ms, transaction, order, ends)
         mysql = source.connector in _MYSQL
         columns = self._read_as(table, mysql, source.version is not None, schema)
         op: Literal["c", "u", "d", "r"] = envelope.op  # type: ignore[assignment]
@@ -155,12 +158,12 @@ class Decoder:
             place = (source.file, source.pos, source.row or 0)
         if op == "d":
             key = self._key(columns, message_key, envelope.before)
-            return Change(table.name, op, key, None, ts_ms, transaction, snapshot, cascades, place)
+            return Change(table.name, op, key, None, ts_ms, transaction, snapshot, cascades, place, order)
         if not isinstance(envelope.after, Raw) or bytes(envelope.after) == _NULL:
             raise EventRefusedError(f"An event of {table.name} has no `after`.", hint="Check the connector.")
         row = columns.row(envelope.after)
         key = columns.key_of_row(row)
-        return Change(table.name, op, key, row, ts_ms, transaction, snapshot, cascades, place)
+        return Change(table.name, op, key, row, ts_ms, transaction, snapshot, cascades, place, order)
 
     def _key(self, columns: Columns, message_key: bytes | None, before: Any) -> tuple[str, ...]:
         """The key of a deletion: the message's, else what `before` names (it is used for nothing else)."""
@@ -201,7 +204,43 @@ class Decoder:
             self._columns.clear()
         return self._columns.setdefault(form, Columns(table, converters))
 
+    @property
+    def tables(self) -> Iterable[str]:
+        """The names of the declared tables."""
+        return self._tables.keys()
+
     # --- everything that is no row change ---
+
+    def _boundary(self, found: Mapping[str, Any]) -> Boundary:
+        ts_ms = found.get("ts_ms") or 0
+        if not isinstance(found["id"], str) or not found["id"] or not _is_time(ts_ms):
+            raise EventRefusedError(
+                "The boundary of a transaction has no usable id or time (ts_ms).",
+                hint="Check the connector and its clock.",
+            )
+        return Boundary(found["status"], _group(found["id"], None), ts_ms, self._counts(found))
+
+    def _counts(self, found: Mapping[str, Any]) -> tuple[tuple[str, int], ...] | None:
+        """The changes of each declared table; what is not declared does not count. None where it is not told."""
+        listed = found.get("data_collections") or []
+        if found["status"] != "END" or not isinstance(listed, list):
+            return None
+        counts: dict[str, int] = {}
+        total = 0
+        for entry in listed:
+            name = entry.get("data_collection") if isinstance(entry, Mapping) else None
+            count = entry.get("event_count") if isinstance(entry, Mapping) else None
+            if not isinstance(name, str) or not isinstance(count, int):
+                return None
+            total += count
+            # `database.table` or `schema.table`; either part may hold dots.
+            parts = name.split(".")
+            ends = [".".join(parts[number:]) for number in range(len(parts))]
+            tables = (self._tables.get(end) or self._by_lower.get(end.lower()) for end in ends)
+            table = next((table for table in tables if table is not None), None)
+            if table is not None:
+                counts[table.name] = counts.get(table.name, 0) + count
+        return tuple(sorted(counts.items())) if total == found.get("event_count") else None
 
     def _other(self, body: bytes | Raw, error: msgspec.ValidationError | None) -> Event:
         """Recognise what is not a row change by all of its parts, so that no row is taken for one of these."""
@@ -215,7 +254,7 @@ class Decoder:
         if names <= {"ts_ms", "ts_us", "ts_ns"} and _is_time(found.get("ts_ms")):
             return Heartbeat(found["ts_ms"])
         if {"status", "id"} <= names <= _BOUNDARY and found["status"] in ("BEGIN", "END"):
-            return _boundary(found)
+            return self._boundary(found)
         if {"foreignKeys", "databaseName"} <= names <= _SCHEMA_CHANGE:
             return _foreign_keys(found)
         if {"ddl", "databaseName"} <= names <= _SCHEMA_CHANGE:
@@ -276,15 +315,6 @@ def _plain_boundary(value: bytes) -> Boundary | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return Boundary(found.status, _group(found.id, None), found.ts_ms) if found.id and _is_time(found.ts_ms) else None
-
-
-def _boundary(found: Mapping[str, Any]) -> Boundary:
-    ts_ms = found.get("ts_ms") or 0
-    if not isinstance(found["id"], str) or not found["id"] or not _is_time(ts_ms):
-        raise EventRefusedError(
-            "The boundary of a transaction has no usable id or time (ts_ms).", hint="Check the connector and its clock."
-        )
-    return Boundary(found["status"], _group(found["id"], None), ts_ms)
 
 
 def _foreign_keys(found: Mapping[str, Any]) -> ForeignKeys:

@@ -36,6 +36,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
             unless the session had switched foreign_key_checks off).
         place: the row's place in the source's log (file, position, row), where the source's family needs it: the
             deletion and the creation that one change of a key becomes share it.
+        order: the change's number within its transaction, over all tables, where the source tells it.
     """
 
     table: str
@@ -47,22 +48,35 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     snapshot: bool = False
     cascades: bool = False
     place: tuple[str, int, int] | None = None
+    order: int | None = None
 
 
 class Truncate(msgspec.Struct, frozen=True):
-    """All rows of a table went."""
+    """All rows of a table went.
+
+    Args:
+        order: as in `Change`.
+        ends: whether it ends its transaction: Debezium tells no end of one that MySQL or MariaDB began for it.
+    """
 
     table: str
     ts_ms: int
     transaction: str | None = None
+    order: int | None = None
+    ends: bool = False
 
 
 class Boundary(msgspec.Struct, frozen=True):
-    """The beginning or end of a source transaction; between both, everything in the topic belongs to it."""
+    """The beginning or end of a source transaction; between both, everything in the topic belongs to it.
+
+    Args:
+        counts: at the end, where the source tells it: how many changes each declared table has in the transaction.
+    """
 
     status: Literal["BEGIN", "END"]
     transaction: str
     ts_ms: int
+    counts: tuple[tuple[str, int], ...] | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

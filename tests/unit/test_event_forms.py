@@ -61,7 +61,7 @@ def test_key_and_value_have_their_schemas_independently(key: bytes | None, value
     """The four combinations of keys and values with and without schema are one event, with any key or none."""
     expected = Change(
         "thing", "c", ("7", "a"), row, 1700000000000, "0-1-4114",
-        cascades=True, place=("mariadb-bin.000002", 1234, 0),
+        cascades=True, place=("mariadb-bin.000002", 1234, 0), order=1,
     )  # fmt: skip
     assert decoder.decode(key, value) == expected
 
@@ -132,6 +132,36 @@ def test_boundaries_and_their_events_name_one_transaction(id_: str, group: str, 
     event = decoder.decode(KEYED, wire(change(source=source, transaction={"id": id_, "total_order": 2})))
     assert isinstance(event, Change)
     assert event.transaction == group
+
+
+@pytest.mark.parametrize(
+    ("count", "listed", "expected"),
+    [
+        (6, {"shop.thing": 2, "shop.other": 4}, (("thing", 2),)),
+        (6, {"shop.thing": 2, "sh.op.THING": 4}, (("thing", 6),)),
+        (4, {"shop.other": 4}, ()),
+        (0, {}, ()),
+        (5, {"shop.thing": 2}, None),
+        (3, {}, None),
+    ],
+)
+def test_the_end_of_a_transaction_tells_the_changes_of_each_declared_table(
+    count: int, listed: dict[str, int], expected: tuple[tuple[str, int], ...] | None
+) -> None:
+    """Tables are named with their database or schema; a list that leaves events out tells nothing."""
+    collections = [{"data_collection": name, "event_count": number} for name, number in listed.items()]
+    value = {"status": "END", "id": "1", "event_count": count, "data_collections": collections, "ts_ms": 5}
+    assert decoder.decode(wire({"id": "1"}), wire(value)) == Boundary("END", "1", 5, expected)
+    begin = {"status": "BEGIN", "id": "1", "event_count": None, "data_collections": None, "ts_ms": 5}
+    assert decoder.decode(wire({"id": "1"}), wire(begin)) == Boundary("BEGIN", "1", 5)
+
+
+def test_debezium_tells_no_end_of_a_truncate_in_mysql() -> None:
+    """A truncate there is a transaction of its own, whose end comes only with the next one's beginning, if at all."""
+    told = decoder.decode(None, wire(change("t", source=MARIADB, transaction={"id": "0-1-12", "total_order": 1})))
+    assert told == Truncate("thing", 1700000000000, "0-1-12", 1, ends=True)
+    other = decoder.decode(None, wire(change("t", source=POSTGRES, transaction={"id": "9:10", "total_order": 1})))
+    assert other == Truncate("thing", 1700000000123, "9", 1)
 
 
 def test_postgresql_events_of_one_transaction_group_though_their_ids_differ() -> None:

@@ -1,0 +1,184 @@
+"""A worker of Kafka Connect (distributed) with Debezium's connectors, on a loopback port."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from deploy.stack.jars import jars
+from deploy.stack.process import Process, ServerFailedError, free_port
+
+_JAVA = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+_START = 120  # seconds; five on an idle machine
+_CONNECTOR = "io.debezium.connector.mariadb.MariaDbConnector"
+
+# One copy of each internal topic: there is one broker. Secrets reach connectors by these providers alone.
+_SETTINGS = {
+    "group.id": "connect",
+    "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+    "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+    "config.storage.topic": "connect-configs",
+    "config.storage.replication.factor": "1",
+    "offset.storage.topic": "connect-offsets",
+    "offset.storage.replication.factor": "1",
+    "offset.storage.partitions": "1",
+    "status.storage.topic": "connect-status",
+    "status.storage.replication.factor": "1",
+    "status.storage.partitions": "1",
+    "plugin.discovery": "service_load",
+    "config.providers": "env,file",
+    "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
+    "config.providers.file.class": "org.apache.kafka.common.config.provider.FileConfigProvider",
+    "offset.flush.interval.ms": "1000",
+    # A killed worker's connectors are taken up by the next one as soon as the group has missed it.
+    "session.timeout.ms": "6000",
+    "heartbeat.interval.ms": "1000",
+    "scheduled.rebalance.max.delay.ms": "0",
+}
+
+_LOGGING = """\
+status = warn
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %-5p %c: %m%n
+"""
+
+
+class KafkaConnect:
+    """A Connect worker on a free loopback port; a context manager that stops it and removes its folder.
+
+    Its port stays over stop, kill and start; what it knows is in the broker.
+
+    Args:
+        servers: the broker's `bootstrap.servers`.
+        folder: where it runs; a temporary one that `close` removes where None.
+        settings: worker settings beside ours, or instead of them.
+        environment: variables that connectors may name as `${env:NAME}`.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        folder: Path | None = None,
+        *,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._own = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-connect-"))
+        self._jars, self._plugins = jars("kafka"), jars("debezium")
+        self._port = free_port()
+        self._servers = servers
+        self._settings = dict(settings or {})
+        self._environment = dict(environment or {})
+        self._process = Process(self.folder / "connect.log")
+
+    @property
+    def url(self) -> str:
+        """Where its REST interface is."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the worker and wait until it knows its connectors. Raises ServerFailedError."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start the worker without waiting for it."""
+        self._process.start(
+            [
+                *_JAVA,
+                f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+                "org.apache.kafka.connect.cli.ConnectDistributed",
+                str(self._configure()),
+            ],
+            environment={"CLASSPATH": f"{self._jars}/*", **self._environment},
+            folder=self.folder,
+        )
+
+    def wait(self) -> None:
+        """Wait until a launched worker answers and knows its connectors. Raises ServerFailedError."""
+        deadline = time.monotonic() + _START
+        while not self._ready():
+            if not self._process.alive:
+                reason = f"The Connect worker ended while starting: {self._process.tail()}"
+                raise ServerFailedError(reason, hint=f"See {self.folder / 'connect.log'}.")
+            if time.monotonic() > deadline:
+                reason = f"The Connect worker did not answer within {_START} s: {self._process.tail()}"
+                raise ServerFailedError(reason, hint=f"See {self.folder / 'connect.log'}.")
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        """Whether REST paths exist and answer: its port opens earlier, and answers only once it has joined its group."""
+        try:
+            plugins = self.get("/connector-plugins")
+            self.get("/connectors")
+        except (OSError, http.client.HTTPException, urllib.error.URLError, ValueError):
+            return False
+        return any(plugin.get("class") == _CONNECTOR for plugin in plugins)
+
+    def get(self, path: str) -> Any:
+        """The answer to a GET, decoded."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - our own loopback address
+            return json.load(answer)
+
+    def _configure(self) -> Path:
+        configuration = self.folder / "connect.properties"
+        if configuration.exists():
+            return configuration
+        # A plugin is a folder of jars inside a folder of the plugin path.
+        (self.folder / "plugins").mkdir(parents=True, exist_ok=True)
+        (self.folder / "plugins" / "debezium").symlink_to(self._plugins)
+        (self.folder / "log4j2.properties").write_text(_LOGGING)
+        settings = _SETTINGS | {
+            "bootstrap.servers": self._servers,
+            "listeners": self.url,
+            "plugin.path": str(self.folder / "plugins"),
+        }
+        settings |= self._settings
+        configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        return configuration
+
+    def stop(self) -> None:
+        """Stop it as an operator would."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it, and remove the folder where it is ours."""
+        self._process.kill()
+        if self._own:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
