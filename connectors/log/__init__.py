@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from enum import Enum
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from connectors.errors import RowtideError
 
@@ -84,6 +85,23 @@ class LogRefusedError(RowtideError):
 class FencedError(RowtideError):
     """Another capture appends to the topic now; this one must not go on."""
 
+    @classmethod
+    def of(cls, topic: str) -> FencedError:
+        """The error for a topic that another has appended to."""
+        return cls(
+            f"Another capture has appended to {topic} meanwhile.", hint="Start again: it goes on where the topic ends."
+        )
+
+
+class Unchecked(Enum):
+    """No position is expected to be stored."""
+
+    UNCHECKED = "unchecked"
+
+
+UNCHECKED: Final = Unchecked.UNCHECKED
+Expected: TypeAlias = str | None | Literal[Unchecked.UNCHECKED]
+
 
 class Log(Protocol):
     """An ordered, replayable store of messages.
@@ -97,10 +115,20 @@ class Log(Protocol):
     def topics(self) -> Mapping[str, int]:
         """The topics with their number of partitions."""
 
-    def append(self, topic: str, messages: Iterable[Message], *, source_position: str | None = None) -> int:
+    def append(
+        self,
+        topic: str,
+        messages: Iterable[Message],
+        *,
+        source_position: str | None = None,
+        expect: Expected = UNCHECKED,
+    ) -> int:
         """Append the messages in order, all or none, and store `source_position` (opaque) with them.
 
-        Returns how many were appended. Raises UnknownTopicError.
+        `expect` is the position that the caller believes to be stored (None: that there is none); where another one is,
+        another capture has appended meanwhile, and nothing is appended. It is given together with `source_position`.
+
+        Returns how many were appended. Raises UnknownTopicError, and FencedError where `expect` is not what is stored.
         """
 
     def source_position(self, topic: str) -> str | None:

@@ -17,7 +17,10 @@ import psycopg
 
 from connectors.errors import RowtideError
 from connectors.log import (
+    UNCHECKED,
+    Expected,
     Extent,
+    FencedError,
     LogTruncatedError,
     Message,
     Record,
@@ -95,13 +98,22 @@ class EmbeddedLog:
 
     # --- appending ---
 
-    def append(self, topic: str, messages: Iterable[Message], *, source_position: str | None = None) -> int:
+    def append(
+        self,
+        topic: str,
+        messages: Iterable[Message],
+        *,
+        source_position: str | None = None,
+        expect: Expected = UNCHECKED,
+    ) -> int:
         """See `Log`. The messages are taken as they come: memory does not grow with their number."""
         with self._writing:
             connection = self._connected("_writer")
             topic_id, partitions = self._topic(connection, topic)
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+                if expect is not UNCHECKED and expect != _stored_position(connection, topic_id):
+                    raise FencedError.of(topic)
                 rows = connection.execute(
                     "SELECT partition, next_offset FROM rowtide.log_partition WHERE topic_id = %s", [topic_id]
                 ).fetchall()
@@ -153,10 +165,7 @@ class EmbeddedLog:
         with self._reading:
             connection = self._connected("_reader")
             topic_id, _ = self._topic(connection, topic)
-            row = connection.execute(
-                "SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]
-            ).fetchone()
-        return None if row is None else row[0]
+            return _stored_position(connection, topic_id)
 
     # --- reading ---
 
@@ -399,6 +408,11 @@ class EmbeddedLog:
         for connection in (self._writer, self._reader, self._listener):
             if connection is not None:
                 connection.close()
+
+
+def _stored_position(connection: psycopg.Connection[tuple[Any, ...]], topic_id: int) -> str | None:
+    row = connection.execute("SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]).fetchone()
+    return None if row is None else row[0]
 
 
 def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:

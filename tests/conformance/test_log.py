@@ -12,6 +12,7 @@ import pytest
 
 from connectors.errors import RowtideError
 from connectors.log import (
+    FencedError,
     Log,
     LogTruncatedError,
     Message,
@@ -33,7 +34,7 @@ class Kind(NamedTuple):
     """One kind of log: the log under test, a way to open it as another process would, and a name for a topic."""
 
     log: Log
-    opened: Callable[[], Log]
+    opened: Callable[..., Log]
     topic: str
 
 
@@ -43,18 +44,18 @@ def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
         dsn = request.getfixturevalue("database")
         migrate(dsn)
 
-        def build() -> Log:
+        def build(patience: float) -> Log:
             return EmbeddedLog(dsn)
     else:
         broker = request.getfixturevalue("broker")
 
-        def build() -> Log:
-            return KafkaLog(broker.servers, patience=20)
+        def build(patience: float) -> Log:
+            return KafkaLog(broker.servers, patience=patience)
 
     logs: list[Log] = []
 
-    def opened() -> Log:
-        logs.append(build())
+    def opened(patience: float = 20) -> Log:
+        logs.append(build(patience))
         return logs[-1]
 
     yield Kind(opened(), opened, f"t-{uuid.uuid4().hex[:12]}")
@@ -270,7 +271,7 @@ def test_unknown_topics_and_partitions_are_told(kind: Kind) -> None:
         lambda: log.extents([topic]),
         lambda: log.source_position(topic),
         lambda: log.topic_ids([topic]),
-        lambda: kind.opened().expect({topic: "x"}),
+        lambda: kind.opened(patience=2).expect({topic: "x"}),
         lambda: log.enforce_retention(topic, age=timedelta(1), size=None, now_ms=NOW),
     ):
         with pytest.raises(UnknownTopicError):
@@ -425,6 +426,25 @@ def test_a_capture_goes_on_where_another_ended(kind: Kind) -> None:
         assert (str(n - 1) if n else None) == each.source_position(topic)
         each.append(topic, numbered(range(n, n + 1)), source_position=str(n))
     assert values(drain(log, starts(log, topic))) == [b"v0", b"v1", b"v2"]
+
+
+def test_nothing_is_appended_where_another_position_is_stored(kind: Kind) -> None:
+    """Who believes another position stored than is, is fenced, and appends nothing; who is right goes on."""
+    log, other, topic = kind.log, kind.opened(), kind.topic
+    log.create_topic(topic)
+    assert log.append(topic, numbered(range(1)), source_position="1", expect=None) == 1
+    assert log.append(topic, numbered(range(1, 2)), source_position="2", expect="1") == 1
+    for wrong in ("1", None, "3"):
+        with pytest.raises(FencedError, match="Another"):
+            log.append(topic, numbered(range(9)), source_position="3", expect=wrong)
+    assert log.source_position(topic) == "2"
+    assert other.source_position(topic) == "2"
+    assert other.append(topic, [], source_position="3", expect="2") == 0
+    with pytest.raises(FencedError, match="Another"):
+        log.append(topic, numbered(range(9)), source_position="3", expect="2")
+    assert log.source_position(topic) == "3"
+    log.append(topic, numbered(range(2, 3)), source_position="4", expect="3")
+    assert values(drain(other, starts(other, topic))) == [b"v0", b"v1", b"v2"]
 
 
 # --- waiting ---

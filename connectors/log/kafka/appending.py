@@ -11,13 +11,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from connectors.errors import RowtideError
-from connectors.log import FencedError, LogUnreachableError, Message
+from connectors.log import FencedError, Message
 from connectors.log.kafka.contact import Contact
 
 _BUFFER_KB = 64 * 1024  # messages on their way; beyond that appending waits for the servers
@@ -64,15 +65,9 @@ class Transactions:
             if self._fenced is not None:
                 raise self._fenced
             producer = self._started()
-            refused: list[KafkaError] = []
-
-            def delivered(error: KafkaError | None, _: Delivered) -> None:
-                if error is not None and not refused:
-                    refused.append(error)
-
             try:
                 producer.begin_transaction()
-                counts = [_produce(self._contact, producer, addition, delivered) for addition in additions]
+                counts = [_produce(self._contact, producer, addition) for addition in additions]
                 if self._before_commit is not None:
                     producer.flush(self._contact.patience)
                     self._before_commit()
@@ -82,11 +77,6 @@ class Transactions:
                 raise self._meaning(failure.args[0]) from None
             except FencedError as fenced:
                 self._fenced, self._producer = fenced, None
-                raise
-            except LogUnreachableError:
-                self._abort(producer)
-                if refused:  # the reason, where the transaction only says that there is one
-                    raise self._meaning(refused[0]) from None
                 raise
             except BaseException:
                 self._abort(producer)
@@ -98,6 +88,11 @@ class Transactions:
         """Let the next append take the name again: its caller has learned where the topic stands."""
         with self.lock:
             self._fenced = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the name is taken."""
+        return self._producer is not None
 
     def _started(self) -> Producer:
         if self._producer is not None:
@@ -129,7 +124,8 @@ class Transactions:
         try:
             producer.abort_transaction(_ABORT)
         except KafkaException:
-            producer.purge()
+            with suppress(KafkaException):
+                producer.purge()
 
     def _meaning(self, error: KafkaError) -> RowtideError:
         meaning = self._contact.meaning(error, f"appending as {self._name}")
@@ -169,10 +165,18 @@ class Single:
                 errors.append(error)
             done.set()
 
-        _produce(self._contact, producer, Addition(topic, partitions, [message]), delivered)
-        while not done.is_set():
-            producer.poll(0.05)
-            self._contact.raise_if_hopeless()
+        try:
+            _produce(self._contact, producer, Addition(topic, partitions, [message]), delivered)
+            while not done.is_set():
+                producer.poll(0.05)
+                self._contact.raise_if_hopeless()
+        except (KafkaException, SystemError) as failure:
+            # The library raises what is fatal for a producer; Python calls it a SystemError where a callback came after.
+            cause = failure.__cause__ if isinstance(failure, SystemError) else failure
+            if not isinstance(cause, KafkaException):
+                raise
+            self._producer = None
+            raise self._contact.meaning(cause.args[0], f"appending to {topic}") from None
         if errors:
             self._producer = None
             raise self._contact.meaning(errors[0], f"appending to {topic}")

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, islice
 
-from connectors.log import Extent, FencedError, Message, Record, TopicPartition, TopicReplacedError, UnknownTopicError
+from connectors.log import (
+    UNCHECKED,
+    Expected,
+    Extent,
+    FencedError,
+    Message,
+    Record,
+    TopicPartition,
+    TopicReplacedError,
+    UnknownTopicError,
+)
 from connectors.log.kafka.appending import Addition, Single, Transactions, unique_name
 from connectors.log.kafka.cluster import POSITION_PREFIX, Cluster
 from connectors.log.kafka.contact import Contact
@@ -90,7 +100,14 @@ class KafkaLog:
 
     # --- appending ---
 
-    def append(self, topic: str, messages: Iterable[Message], *, source_position: str | None = None) -> int:
+    def append(
+        self,
+        topic: str,
+        messages: Iterable[Message],
+        *,
+        source_position: str | None = None,
+        expect: Expected = UNCHECKED,
+    ) -> int:
         """See `Log`. The messages are taken as they come: memory does not grow with their number.
 
         With a position it is the append of a capture: raises FencedError where another capture has appended since
@@ -98,7 +115,8 @@ class KafkaLog:
         """
         identity = self._cluster.check([topic])[topic]
         if source_position is not None:
-            return self._append_captured(topic, identity.partitions, identity.id, messages, source_position)
+            addition = Addition(topic, identity.partitions, messages)
+            return self._append_captured(addition, identity.id, source_position, expect)
         pending = iter(messages)
         first = list(islice(pending, 2))
         if len(first) == 1:
@@ -110,9 +128,8 @@ class KafkaLog:
         self._cluster.settle(TopicPartition(topic, number) for number in range(identity.partitions))
         return count
 
-    def _append_captured(
-        self, topic: str, partitions: int, topic_id: str, messages: Iterable[Message], position: str
-    ) -> int:
+    def _append_captured(self, addition: Addition, topic_id: str, position: str, expect: Expected) -> int:
+        topic, partitions, _ = addition
         with self._lock:
             capture = self._captures.get(topic)
             if capture is None:
@@ -125,10 +142,14 @@ class KafkaLog:
                 )
                 self._captures[topic] = capture
         with capture.lock:
+            if expect is not UNCHECKED:
+                # While the producer has its name nobody else has appended, so that what it stored last is stored; when
+                # it takes the name, the position is read.
+                if capture.started and self._told.get(topic, expect) != expect:
+                    raise FencedError.of(topic)
+                self._told[topic] = expect
             stored = Message(topic_id.encode(), position.encode(), 1)
-            count = capture.append(
-                [Addition(topic, partitions, messages), Addition(POSITION_PREFIX + topic, 1, [stored])]
-            )[0]
+            count = capture.append([addition, Addition(POSITION_PREFIX + topic, 1, [stored])])[0]
             self._told[topic] = position
         places = [TopicPartition(topic, number) for number in range(partitions)]
         self._cluster.settle([*places, TopicPartition(POSITION_PREFIX + topic, 0)])
@@ -139,10 +160,7 @@ class KafkaLog:
         self._cluster.create_topic(POSITION_PREFIX + topic, 1, _POSITION_SETTINGS)
         present = self._stored_position(topic)
         if topic in self._told and self._told[topic] != present:
-            raise FencedError(
-                f"Another capture has appended to {topic} meanwhile.",
-                hint="Start again: it goes on where the topic ends.",
-            )
+            raise FencedError.of(topic)
 
     def _check_same(self, topic: str, topic_id: str) -> None:
         """What the servers have of the transaction is in the topic whose id is stored with the position."""
