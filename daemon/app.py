@@ -15,6 +15,7 @@ from connectors.embedded import EmbeddedPostgres
 from connectors.event import Decoder
 from connectors.log import Log
 from connectors.state import connect, migrate
+from consumers.deliveries import sinks
 from consumers.domain import Domain, SqlFile, load_domain
 from consumers.engine import instance, moments, schema
 from consumers.engine.analysis import Analysis, analyse
@@ -23,6 +24,8 @@ from consumers.engine.verify import TableCheck, verify
 from consumers.reader import Readable
 from consumers.worker import BatchStats, Worker
 from daemon import queries, work
+from daemon import replay as replaying
+from daemon.dispatcher import Dispatcher
 from daemon.failures import explained
 from daemon.logs import open_log
 from daemon.queries import QueryError, Table
@@ -63,6 +66,7 @@ class App:
         self.log: Log = open_log(settings, dsn)
         self.name = domain.name
         self.worker: Worker | None = None
+        self.dispatcher: Dispatcher | None = None
         self._analysis: Analysis | None = None
 
     @property
@@ -174,9 +178,13 @@ class App:
         """The decoder for the domain's tables."""
         return self.own.decoder()
 
-    def rebuild(self, on_batch: Callable[[BatchStats], None] | None = None) -> dict[str, Any]:
-        """Build mirror and models again from the log beside the live ones, then swap."""
-        return work.rebuild(self, on_batch)
+    def rebuild(self, on_batch: Callable[[BatchStats], None] | None = None, **options: Any) -> dict[str, Any]:
+        """Build mirror and models again from the log beside the live ones, then swap; see `replay.Request`."""
+        return replaying.rebuild_all(self, replaying.Request(apply=True, compares=False, on_batch=on_batch, **options))
+
+    def replay(self, request: replaying.Request) -> dict[str, Any]:
+        """Take the log in again beside the live tables, tell what would change, swap where asked to."""
+        return replaying.replay(self, request)
 
     # --- looking ---
 
@@ -222,7 +230,7 @@ def open_app(settings: Settings, *, time: BusinessTime | None = None) -> Iterato
     What goes wrong inside is raised as a RowtideError where an operator can act on it.
     """
     domain = load_domain(settings.domain)
-    analyse(domain)  # what is wrong with the files is said before a server starts
+    sinks(analyse(domain), domain.name)  # what is wrong with the files is said before a server starts
     embedded: EmbeddedPostgres | None = None
     try:
         if settings.state.dsn is not None:

@@ -1,4 +1,4 @@
-"""Working an instance off: leading, standing by, going on after what mends itself; and rebuilding."""
+"""Working an instance off: leading, standing by, going on after what mends itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import structlog
 
 from connectors.errors import RowtideError
 from connectors.log import FencedError as OvertakenError
-from connectors.log import LogUnreachableError, PartitionsAddedError, TopicPartition
+from connectors.log import LogUnreachableError, PartitionsAddedError
 from connectors.state import StateError, connect
 from consumers.engine import instance, moments
 from consumers.engine.engine import Engine, FencedError
-from consumers.engine.rebuild import rebuild as build_and_swap
 from consumers.worker import BatchStats
 from daemon import lead
 from daemon.failures import explained, is_lost_connection
@@ -175,65 +174,3 @@ def _follow_rebuild(app: App, stop: threading.Event) -> None:
             pass
     app.reload()
     log.info("worker.reloaded", domain=app.name)
-
-
-# --- rebuild ---
-
-
-def rebuild(app: App, on_batch: Callable[[BatchStats], None] | None) -> dict[str, Any]:
-    """Build mirror and models again from the log beside the live ones, then swap.
-
-    Refuses, with the live tables untouched, where the log no longer holds the whole history.
-    """
-    began, events = time.monotonic(), 0
-    known = app.log.topics()
-    for topic in app.topics:
-        if topic not in known:
-            app.log.create_topic(topic)
-    _require_whole_history(app)
-
-    def work_off(engine: Engine, stop: threading.Event) -> None:
-        nonlocal events
-        worker = app.make_worker(engine, on_batch)
-        worker.run(stop, until_idle=True)
-        events += worker.totals.events
-
-    def ends() -> dict[TopicPartition, int]:
-        return {place: extent.end for place, extent in app.log.extents(app.topics).items()}
-
-    with lead.rebuilding(app.dsn, app.name):
-        with connect(app.dsn) as connection:
-            if instance.find(connection, app.name) is None:
-                instance.create(connection, app.name, app.analysis)
-        app.own.publish_first_parameters()
-        ids = app.log.topic_ids(app.topics)
-        app.log.expect(ids)
-        build_and_swap(lambda: psycopg.connect(app.dsn), app.analysis, app.name, work_off, ends)
-        with connect(app.dsn) as connection:
-            _note_topics(connection, app, ids)
-    return {"domain": app.name, "events": events, "seconds": round(time.monotonic() - began, 3)}
-
-
-def _require_whole_history(app: App) -> None:
-    """Refuse where the log begins late, or ends before what the live tables have taken in."""
-    extents = app.log.extents(app.topics)
-    for place, extent in sorted(extents.items()):
-        if extent.start > 0:
-            raise RowtideError(
-                f"The log no longer has the beginning of {place.topic}/{place.partition}: it starts at {extent.start}. "
-                "The live tables are as they were.",
-                hint="A rebuild needs the whole history. Keep the tables as they are, or begin anew from the source "
-                "with another state database (--state DIR).",
-            )
-    with connect(app.dsn) as connection:
-        found = connection.execute(
-            "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s ORDER BY 1, 2", [app.name]
-        ).fetchall()
-    for topic, partition, offset in found:
-        there = extents.get(TopicPartition(topic, partition))
-        if there is not None and offset > there.end:
-            raise RowtideError(
-                f"The tables have taken in {topic}/{partition} up to {offset}, but the log ends at {there.end}: it was "
-                "recreated, or restored from a backup. The live tables are as they were.",
-                hint="Restore the log, or begin anew from the source with another state database (--state DIR).",
-            )

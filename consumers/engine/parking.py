@@ -11,6 +11,8 @@ from connectors.event import Change
 from consumers.engine.mirror import MissingRowsError
 from consumers.engine.units import Parked, Placed, Unit
 
+MISSING = "it leaves out unchanged values of a row that the mirror does not have; take a new snapshot of the table"
+
 
 def plain(error: psycopg.Error) -> str:
     """What is wrong without the value that is wrong."""
@@ -35,5 +37,4 @@ def without_missing(unit: Unit, error: MissingRowsError) -> Unit:
         event = placed.event
         return isinstance(event, Change) and event.table == error.table and event.key in error.keys
 
-    reason = "it leaves out unchanged values of a row that the mirror does not have; take a new snapshot of the table"
-    return without(unit, {n: reason for n, placed in enumerate(unit.changes) if missing(placed)})
+    return without(unit, {n: MISSING for n, placed in enumerate(unit.changes) if missing(placed)})

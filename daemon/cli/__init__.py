@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from connectors.errors import RowtideError
-from daemon.cli import inspect, operate, records
+from daemon.cli import inspect, operate, records, replay
 from daemon.cli.common import Context
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ def _common(
 
 
 operate.register(app)
+replay.register(app)
 inspect.register(app)
 records.register(app)
 

@@ -1,4 +1,4 @@
-"""Commands that do something: init, run, rebuild, demo, rental write-off, grants."""
+"""Commands that do something: init, run, demo, rental write-off, grants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from connectors.errors import RowtideError
-from daemon.cli.common import JSON_OPTION, Context, print_json
+from daemon.cli.common import JSON_OPTION, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,6 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(init)
     app.command()(run)
-    app.command()(rebuild)
     app.command()(grants)
     rental = typer.Typer(help="Decisions of a rental shop's people.", no_args_is_help=True)
     rental.command("write-off")(write_off)
@@ -78,25 +77,6 @@ def _moment(text: str) -> datetime:
     except ValueError:
         raise RowtideError(f"“{text}” is no time.", hint="Write it as 2026-02-14T00:00:00+00:00.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def rebuild(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
-    """Build mirror and models again from the log beside the live ones, then swap."""
-    context_: Context = context.obj
-    with context_.app() as app:
-        events = 0
-
-        def progress(stats: object) -> None:
-            nonlocal events
-            events += getattr(stats, "events", 0)
-            if not json_output:
-                typer.echo(f"\r{events} events", nl=False, err=True)
-
-        summary = app.rebuild(progress)
-        if json_output:
-            print_json(summary)
-        else:
-            typer.echo(f"\rrebuilt {summary['domain']} from {summary['events']} events in {summary['seconds']} s")
 
 
 def grants(
