@@ -15,6 +15,7 @@ from connectors.log import Extent, RetentionGapError, TopicPartition
 from connectors.state import connect
 from consumers.engine import instance, schema
 from daemon import lead
+from daemon.logs import extents
 from daemon.sources import probe as probe_source
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         positions = _positions(connection, app.name)
         parked, parked_reason = _parked(connection, app.name)
         clock, rows = _contents(connection, app)
-    log_error, extents = _extents(app)
-    gap = _gap(positions, extents)
+    log_error, places = _extents(app)
+    gap = _gap(positions, places)
     source = probe_source(app.settings, app.name) if probe else None
     problems = [
         *([f"events are parked: {parked_reason}"] if parked else []),
@@ -51,7 +52,7 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
             "end": extent.end,
             "lag": extent.end - positions.get(place, 0),
         }
-        for place, extent in sorted(extents.items())
+        for place, extent in sorted(places.items())
     }
     return {
         "domain": app.name,
@@ -64,7 +65,7 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         "clock": clock,
         "topics": topics,
         "lag_events": {name: entry["lag"] for name, entry in topics.items()},
-        "behind_seconds": _behind(app, positions, extents),
+        "behind_seconds": _behind(app, positions, places),
         "parked": parked,
         "last_parked": parked_reason,
         "source": source,
@@ -129,14 +130,14 @@ def _contents(connection: psycopg.Connection[Any], app: App) -> tuple[str | None
 def _extents(app: App) -> tuple[str | None, dict[TopicPartition, Extent]]:
     """The log's extents, or why it does not tell them."""
     try:
-        return None, dict(app.log.extents(app.topics))
+        return None, extents(app.log, app.topics)
     except RowtideError as error:
         return error.message, {}
 
 
-def _gap(positions: dict[TopicPartition, int], extents: dict[TopicPartition, Extent]) -> str | None:
+def _gap(positions: dict[TopicPartition, int], places: dict[TopicPartition, Extent]) -> str | None:
     """What the log no longer has, or never had, of what the instance still needs."""
-    for place, extent in sorted(extents.items()):
+    for place, extent in sorted(places.items()):
         position = positions.get(place, 0)
         if position < extent.start:
             return f"the log no longer has {place.topic}/{place.partition} from {position} to {extent.start - 1}"
@@ -145,11 +146,11 @@ def _gap(positions: dict[TopicPartition, int], extents: dict[TopicPartition, Ext
     return None
 
 
-def _behind(app: App, positions: dict[TopicPartition, int], extents: dict[TopicPartition, Extent]) -> float | None:
+def _behind(app: App, positions: dict[TopicPartition, int], places: dict[TopicPartition, Extent]) -> float | None:
     """Seconds since the oldest event that waits to be taken in was appended; 0 where none waits."""
     waiting = {
         place: max(positions.get(place, 0), extent.start)
-        for place, extent in extents.items()
+        for place, extent in places.items()
         if positions.get(place, 0) < extent.end
     }
     oldest = None
@@ -161,5 +162,5 @@ def _behind(app: App, positions: dict[TopicPartition, int], extents: dict[TopicP
     except (RetentionGapError, RowtideError):
         return None
     if oldest is None:
-        return 0.0 if extents else None
+        return 0.0 if places else None
     return max(0.0, round((app.time.now_ms() - oldest) / 1000, 3))
