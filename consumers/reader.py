@@ -36,11 +36,13 @@ class Chunk(NamedTuple):
         units: complete units and pieces, in order.
         at_end: whether there was nothing more to read.
         open: whether a transaction has begun whose end has not been read.
+        incomplete: transactions handed on in parts since reading began, because the rest of them did not come.
     """
 
     units: list[Unit]
     at_end: bool
     open: bool
+    incomplete: int = 0
 
 
 class Reader:
@@ -59,7 +61,7 @@ class Reader:
         self._positions = positions
         self._limit = limit
         self._max_bytes = max_bytes
-        self._assembler = Assembler(limit)
+        self._assembler = Assembler(limit, places=positions, tables=decoder.tables)
         self._chunks: queue.Queue[Chunk | Exception] = queue.Queue(maxsize=2)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -68,16 +70,27 @@ class Reader:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                records = self._log.read(self._positions, limit=self._limit, max_bytes=self._max_bytes)
+                records = self._log.read(self._wanted(), limit=self._limit, max_bytes=self._max_bytes)
                 if not records:
-                    self._put(Chunk([], at_end=True, open=self._assembler.open))
+                    self._hand(self._assembler.idle(), at_end=True)
                     self._log.wait(0.2)
                     continue
                 units = self._assembler.take([(record, decode(self._decoder, record)) for record in records])
-                self._put(Chunk(units, at_end=False, open=self._assembler.open))
+                self._hand(units, at_end=False)
                 self._advance(records)
         except Exception as error:  # noqa: BLE001 - raised again where it is handled, in the worker's thread
             self._put(error)
+
+    def _wanted(self) -> Mapping[TopicPartition, int]:
+        """The positions of the partitions to read on: those far ahead of others wait for them."""
+        paused = self._assembler.paused
+        if not paused:
+            return self._positions
+        return {place: offset for place, offset in self._positions.items() if place not in paused}
+
+    def _hand(self, units: list[Unit], *, at_end: bool) -> None:
+        assembler = self._assembler
+        self._put(Chunk(units, at_end=at_end and not units, open=assembler.open, incomplete=assembler.incomplete))
 
     def _advance(self, records: Sequence[Record]) -> None:
         """Go on behind the records, which are in order within each partition."""

@@ -44,6 +44,7 @@ class Totals:
     units: int = 0
     parked: int = 0
     ignored: int = 0
+    incomplete: int = 0
     keys: dict[str, int] = field(default_factory=dict)
 
 
@@ -118,6 +119,9 @@ class Worker:
         try:
             while not stop.is_set():
                 chunk = reader.next()
+                if chunk.incomplete > self.totals.incomplete:
+                    log.warning("transaction.released_incomplete", count=chunk.incomplete - self.totals.incomplete)
+                    self.totals.incomplete = chunk.incomplete
                 units: list[Unit] = []
                 for unit in chunk.units:
                     if unit.complete and not unit.continued:
