@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -49,3 +50,32 @@ def test_the_example_settings_load() -> None:
     loaded = load_settings(ROOT / "deploy" / "rowtide.toml", {"ROWTIDE_SOURCE__DSN": "host=x"})
     assert loaded.settings.source.kind == "postgres"
     assert "LoadCredential=source.dsn" in (ROOT / "deploy" / "rowtide.service").read_text()
+
+
+def typed_lines() -> list[str]:
+    """Every line of the pages' blocks that types `rowtide`, without comments, pipes and redirections."""
+    lines = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for block in re.findall(r"^[ ]*```\w*\n(.*?)^[ ]*```", page.read_text(), re.DOTALL | re.MULTILINE):
+            lines += [line.strip() for line in block.splitlines() if line.strip().startswith("rowtide ")]
+    return [re.split(r"\s+#|\s*[>|<]", line)[0] for line in lines]
+
+
+def test_every_typed_line_is_understood() -> None:
+    """What the pages tell to type names commands, options and arguments that there are."""
+    lines = typed_lines()
+    assert len(lines) >= 8
+    wrong = []
+    for line in lines:
+        group: click.Command = typer.main.get_command(app)
+        arguments = shlex.split(line)[1:]
+        try:
+            while isinstance(group, click.Group):
+                context = group.make_context("rowtide", arguments)
+                name, command, arguments = group.resolve_command(context, [*context._protected_args, *context.args])
+                assert command is not None, name
+                group = command
+            group.make_context(group.name, arguments)
+        except click.ClickException as error:
+            wrong.append(f"{line}: {error.format_message()}")
+    assert wrong == []
