@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 from connectors.errors import RowtideError
 from connectors.table import Column, Table
 from consumers.engine.modelfile import ModelFile, read_header, read_model
+from consumers.writeback import WriteBack, read_write_backs
 
 BUILT_IN = Path(__file__).parent
 PARAMETERS_KEY = "_one"  # the key of the one-row table `params`; models do not see it
@@ -87,6 +88,7 @@ class Domain:
         parameters: the columns of `params`.
         topics: where the source's events come from.
         models, views, checks, queries, reports: by name.
+        write_back: what is written to the source, by name.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Domain:
     checks: Mapping[str, SqlFile] = field(default_factory=dict)
     queries: Mapping[str, SqlFile] = field(default_factory=dict)
     reports: Mapping[str, SqlFile] = field(default_factory=dict)
+    write_back: Mapping[str, WriteBack] = field(default_factory=dict)
 
     @property
     def own_topic(self) -> str:
@@ -194,6 +197,9 @@ def load_domain(reference: str) -> Domain:
         parameters=_parameters(folder / "domain.toml", settings.get("parameters", {})),
         topics=tuple(source.get("topics", [name])),
         models=models,
+        write_back=read_write_backs(
+            folder / "domain.toml", settings.get("write_back", {}), tables, {n: m.key for n, m in models.items()}
+        ),
         **{kind: {p.stem: _read_sql(p) for p in _sql_files(folder / kind)}
            for kind in ("views", "checks", "queries", "reports")},
     )  # fmt: skip

@@ -59,6 +59,11 @@ class Term:
                 break
         self.over.set()
 
+    @property
+    def session(self) -> int:
+        """The server's process id of the session that holds the lock."""
+        return self._connection.info.backend_pid
+
     def leave(self) -> None:
         """Give the lock back."""
         self._left = True
@@ -144,12 +149,17 @@ def _locked(connection: psycopg.Connection[Any], space: int, name: str) -> bool:
     return bool(row and row[0])
 
 
-def _is_locked(connection: psycopg.Connection[Any], space: int, name: str) -> bool:
+def is_led_by(connection: psycopg.Connection[Any], name: str, session: int) -> bool:
+    """Whether that session of the state database still leads the instance."""
+    return _is_locked(connection, _SPACE, name, session)
+
+
+def _is_locked(connection: psycopg.Connection[Any], space: int, name: str, session: int | None = None) -> bool:
     row = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND database = "
         "(SELECT oid FROM pg_database WHERE datname = current_database()) AND classid::bigint = %s "
-        "AND objid::bigint = hashtext(%s)::bigint & 4294967295)",
-        [space, name],
+        "AND objid::bigint = hashtext(%s)::bigint & 4294967295 AND pid = coalesce(%s, pid))",
+        [space, name, session],
     ).fetchone()
     return bool(row and row[0])
 

@@ -16,7 +16,7 @@ import structlog
 from connectors.errors import RowtideError
 from connectors.state import connect
 from consumers.worker import BatchStats
-from daemon import lead, retention, sources
+from daemon import lead, retention, sources, writeback
 from daemon.app import App
 from daemon.logs import open_log
 from daemon.web import PortTakenError, serve_page
@@ -67,16 +67,24 @@ def serve(
         _watchdog(stop)
         log.info("daemon.started", domain=app.name)
 
+        told: list[Callable[[BatchStats], None]] = []
+
+        def committed(stats: BatchStats) -> None:
+            for tell in [*told, *([on_batch] if on_batch else [])]:
+                tell(stats)
+
         @contextmanager
         def during(term: lead.Term) -> Iterator[None]:
             if page is not None:
                 page.open(wait=True)
-            with _captured(app, term, until_idle=until_idle):
+            with _captured(app, term, until_idle=until_idle), ExitStack() as beside:
                 if not until_idle:
                     _in_thread("retention", retention.keep_enforcing, app, term.over)
+                    if writeback.enabled(app.settings, app.domain):
+                        beside.enter_context(_written_back(app, term, told))
                 yield
 
-        summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=on_batch, during=during)
+        summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=committed, during=during)
     log.info("daemon.stopped", **summary)
     return summary
 
@@ -124,27 +132,39 @@ def _captured(app: App, term: lead.Term, *, until_idle: bool) -> Iterator[None]:
             return
         if term.waited:
             sources.evict(app.settings, app.name)
-        with _following(capture, term.over):
+        with _beside("capture", capture.run, term.over):
             yield
 
 
 @contextmanager
-def _following(capture: sources.Capture, over: threading.Event) -> Iterator[None]:
+def _written_back(app: App, term: lead.Term, told: list[Callable[[BatchStats], None]]) -> Iterator[None]:
+    """Write the domain's flags to the source beside what is done inside."""
+    app.dispatcher, tell = writeback.open_dispatcher(app, term)
+    told[:] = [tell]
+    with _beside("dispatcher", app.dispatcher.run, term.over):
+        yield
+
+
+@contextmanager
+def _beside(name: str, run: Callable[[threading.Event], None], over: threading.Event) -> Iterator[None]:
+    """Run in a thread until the block or the term is over; what made it stop ends the term and is raised."""
     failures: list[Exception] = []
 
     def follow() -> None:
         try:
-            capture.run(over)
+            run(over)
         except RowtideError as error:
-            log.error("capture.stopped", reason=error.message)  # noqa: TRY400 - a trace tells an operator nothing
+            event = f"{name}.stopped"
+            log.error(event, reason=error.message)  # noqa: TRY400 - a trace tells an operator nothing
             failures.append(error)
         except Exception as error:
-            log.exception("capture.failed")
+            event = f"{name}.failed"
+            log.exception(event)
             failures.append(error)
         finally:
             over.set()
 
-    thread = _in_thread("capture", follow)
+    thread = _in_thread(name, follow)
     try:
         yield
     finally:

@@ -62,6 +62,8 @@ class SourceSettings(_Section):
     dsn: SecretStr | None = Field(None, description="Connection string of the source database.")
     db_schema: str = Field("public", alias="schema", description="The source's schema (PostgreSQL).")
     heartbeat_seconds: float = Field(10, gt=0, le=3600, description="How often an idle source is acknowledged.")
+    write_back: bool = Field(default=False, description="Whether the domain's flags are written to the source.")
+    write_back_dsn: SecretStr | None = Field(None, description="Another login for that; where absent source.dsn.")
 
     @model_validator(mode="before")
     @classmethod
@@ -82,15 +84,23 @@ class SourceSettings(_Section):
             raise ValueError(f'kind = "{self.kind}" does not fit source.dsn, which names a {told} database')
         return self
 
+    @model_validator(mode="after")
+    def _writes(self) -> SourceSettings:
+        if self.write_back and self.dsn is None and self.write_back_dsn is None:
+            raise ValueError("write_back = true needs source.dsn or source.write_back_dsn")
+        if self.write_back_dsn is not None:
+            source_kind(self.write_back_dsn.get_secret_value(), "source.write_back_dsn")
+        return self
 
-def source_kind(dsn: str) -> str:
+
+def source_kind(dsn: str, setting: str = "source.dsn") -> str:
     """The family of databases that a connection string names: mysql (MariaDB too) or postgres."""
     scheme = dsn.partition("://")[0].lower() if "://" in dsn else "postgresql"
     if scheme in ("mysql", "mariadb"):
         return "mysql"
     if scheme in ("postgres", "postgresql"):
         return "postgres"
-    raise ValueError("source.dsn begins with neither postgresql:// nor mysql:// nor mariadb://")
+    raise ValueError(f"{setting} begins with neither postgresql:// nor mysql:// nor mariadb://")
 
 
 class LogSettings(_Section):
@@ -98,6 +108,7 @@ class LogSettings(_Section):
 
     kind: Literal["embedded", "kafka"] = Field("embedded", description="embedded: in the state database.")
     servers: str | None = Field(None, description="Kafka's servers: HOST:PORT,HOST:PORT.")
+    topics: tuple[str, ...] = Field((), description="Topics of the source to read, where not those of the domain.")
     group: str | None = Field(None, description="The group that tells Kafka's tools how far we are; rowtide-DOMAIN.")
     replication: int = Field(1, ge=1, le=100, description="Copies of each topic that is created in Kafka.")
     allow_plaintext: bool = Field(default=False, description="Allow other hosts without encryption.")
@@ -108,6 +119,11 @@ class LogSettings(_Section):
     retention_size: int | None = Field(
         None, description="A larger topic loses its oldest events: 10GB; none: all stay."
     )
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("client", mode="before")
     @classmethod

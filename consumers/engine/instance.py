@@ -87,7 +87,7 @@ def remove(connection: Connection, name: str) -> None:
     """Remove an instance with everything it holds."""
     with connection.transaction():
         schema.drop(connection, name)
-        for table in ("position", "parked_event", "foreign_key"):
+        for table in ("position", "parked_event", "foreign_key", "delivery"):
             connection.execute(f"DELETE FROM rowtide.{table} WHERE instance = %s", [name])
         connection.execute("DELETE FROM rowtide.instance WHERE name = %s", [name])
 

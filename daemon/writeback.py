@@ -1,0 +1,162 @@
+"""Write-back around an app: when its models are as the source is, who writes, which columns the source must have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from pydantic import SecretStr
+
+from connectors.errors import RowtideError
+from connectors.log import TopicPartition
+from connectors.writeback import Wanted
+from connectors.writeback.grants import grants as writing_grants
+from connectors.writeback.mysql import MySQLFlags
+from connectors.writeback.postgres import PostgresFlags
+from consumers.deliveries import Sink, sinks
+from consumers.domain import Domain
+from consumers.worker import BatchStats
+from daemon import lead
+from daemon.dispatcher import Dispatcher
+from daemon.settings import Settings, source_kind
+
+if TYPE_CHECKING:
+    from daemon.app import App
+
+_BEHIND_MS = 10_000  # a batch may be so old when it is committed, and the models still count as current
+_QUIET = 2.0  # seconds without a batch after which the age of the last one says nothing
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def enabled(settings: Settings, domain: Domain) -> bool:
+    """Whether flags are written: the operator has turned it on, and the domain has some."""
+    return settings.source.write_back and bool(domain.write_back)
+
+
+def _dsn(settings: Settings) -> str:
+    given: SecretStr | None = settings.source.write_back_dsn or settings.source.dsn
+    if given is None:
+        raise RowtideError("There is no source to write to.", hint="Set source.dsn or source.write_back_dsn.")
+    return given.get_secret_value()
+
+
+def open_writer(settings: Settings, name: str) -> MySQLFlags | PostgresFlags:
+    """The writer to the source that the settings name. Connects to nothing yet."""
+    dsn = _dsn(settings)
+    if source_kind(dsn) == "mysql":
+        return MySQLFlags(dsn)
+    return PostgresFlags(dsn, schema=settings.source.db_schema, name=name)
+
+
+class Currency:
+    """Whether an instance's models are as the source is now.
+
+    A pending row of models that lag is about a past that may be over: what it asks for would be written and taken
+    back. So deliveries wait until the log was read up to where it ended a moment ago, and until the changes that come
+    are young, or none come.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ends: Callable[[], Mapping[TopicPartition, int]],
+        is_at_end: Callable[[Mapping[TopicPartition, int]], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._ends = ends
+        self._is_at_end = is_at_end
+        self._clock = clock
+        self._before: Mapping[TopicPartition, int] | None = None
+        self._last = clock()
+        self._lag_ms: float | None = None
+
+    def committed(self, stats: BatchStats) -> None:
+        """A batch was committed."""
+        self._last = self._clock()
+        self._lag_ms = stats.lag_ms
+
+    def __call__(self, connection: Connection) -> bool:
+        """Whether the models are current, by the positions in the state database."""
+        rows = connection.execute(
+            "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s", [self._name]
+        ).fetchall()
+        positions = {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+        try:
+            before, self._before = self._before, dict(self._ends())
+            if before is None or set(before) != set(self._before):
+                return False
+            reached = all(positions.get(place, 0) >= end for place, end in before.items())
+            # Some logs end behind their last record.
+            if not reached and not self._is_at_end({place: positions.get(place, 0) for place in before}):
+                return False
+        except RowtideError:
+            return False  # the worker says what is wrong with the log
+        is_young = self._lag_ms is not None and self._lag_ms <= _BEHIND_MS
+        return is_young or self._clock() - self._last >= _QUIET
+
+
+def open_dispatcher(app: App, term: lead.Term) -> tuple[Dispatcher, Callable[[BatchStats], None]]:
+    """The dispatcher of a term, and what is to be told of each committed batch."""
+    found = sinks(app.analysis, app.name)
+    models = {sink.entry.model for sink in found}
+    session = term.session
+    currency = Currency(
+        app.name,
+        lambda: {place: extent.end for place, extent in app.log.extents(app.topics).items()},
+        lambda positions: not app.log.read(dict(positions), limit=1),
+    )
+    dispatcher = Dispatcher(
+        app.dsn,
+        found,
+        open_writer(app.settings, app.name),
+        leads=lambda connection: lead.is_led_by(connection, app.name, session),
+        is_current=currency,
+    )
+
+    def committed(stats: BatchStats) -> None:
+        currency.committed(stats)
+        if models & stats.keys.keys():
+            dispatcher.wake()
+
+    return dispatcher, committed
+
+
+# --- setting up ---
+
+
+def wanted(found: Sequence[Sink]) -> list[Wanted]:
+    """The columns that the source must have."""
+    types = [{column.name: column.type for column in sink.entry.table.columns} for sink in found]
+    return [
+        Wanted(sink.entry.table.name, column, declared[column], sink.entry.values.get(column, ()))
+        for sink, declared in zip(found, types, strict=True)
+        for column in sink.entry.set
+    ]
+
+
+def missing_columns(app: App) -> list[str]:
+    """The statements that add to the source the columns it lacks. Raises ColumnsUnfitError for those that will not do."""
+    with closing(open_writer(app.settings, app.name)) as writer:
+        return writer.missing(wanted(sinks(app.analysis, app.name)))
+
+
+def add_columns(app: App, statements: Sequence[str]) -> None:
+    """Run what `missing_columns` gave. Raises WriteBackBlockedError where the user may not."""
+    with closing(open_writer(app.settings, app.name)) as writer:
+        writer.execute(statements)
+
+
+def grants(settings: Settings, domain: Domain, *, user: str, place: str, mysql: bool) -> list[str]:
+    """The statements that let a user write the domain's flags and nothing else, where that is turned on.
+
+    `place` is the source's schema, in MySQL and MariaDB its database.
+    """
+    if not enabled(settings, domain):
+        return []
+    targets = [Sink(domain.name, entry).target for entry in domain.write_back.values()]
+    return writing_grants(targets, user=user, place=place, mysql=mysql)
