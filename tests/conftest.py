@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
 from connectors.embedded import EmbeddedPostgres
 from deploy.stack.jars import missing
@@ -20,6 +21,13 @@ from deploy.stack.mariadb import MariaDB, ensure_installed
 from deploy.stack.process import ServerFailedError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """A command run in this process sets up how it logs; the next test begins without that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

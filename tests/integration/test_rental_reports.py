@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import structlog
 from fastapi.testclient import TestClient
 from rental_oracle import Models, day_totals
 from rental_shop import LiveShop, expected, generated, moment
@@ -62,7 +61,7 @@ def app(dsn: str) -> Iterator[App]:
 
 
 @pytest.fixture
-def rowtide(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def rowtide(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process: its exit code, what it printed and what it complained of."""
     monkeypatch.setenv("ROWTIDE_STATE__DSN", dsn)
     monkeypatch.setenv("COLUMNS", "400")
@@ -74,8 +73,7 @@ def rowtide(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
-    yield run
-    structlog.reset_defaults()  # a command logs to the stderr of its time, which is gone after the test
+    return run
 
 
 def fees_total(models: Models) -> tuple[Any, ...]:
