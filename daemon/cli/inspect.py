@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from daemon.cli.common import CSV_OPTION, JSON_OPTION, print_json, print_rows, print_table
+from daemon.cli.source import verify_source
 from daemon.queries import Table, defaults
 from daemon.settings import shown
+from daemon.verify_source import Request
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +45,11 @@ def status(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
     typer.echo(f"clock {found['clock'] or 'not started'}, {lag} events behind{behind}, {found['parked']} parked")
     if found["source"]:
         typer.echo(f"source {found['source']['kind']}: {_source_line(found['source'])}")
+    if found["write_back"] and found["write_back"]["enabled"]:
+        for sink, counts in found["write_back"]["sinks"].items():
+            typer.echo(
+                f"{sink}: {', '.join(f'{number} {state}' for state, number in counts.items() if number) or 'done'}"
+            )
     if found["rebuilding"]:
         typer.echo("a rebuild is under way")
     if not found["fits_files"]:
@@ -62,8 +69,18 @@ def _source_line(source: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def verify_(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
+def verify_(
+    context: typer.Context,
+    json_output: bool = JSON_OPTION,
+    source: bool = typer.Option(False, "--source", help="Compare the mirror with the source itself instead."),
+    tables: list[str] = typer.Option([], "--table", help="With --source: only this table; may be given again."),
+    limit: int = typer.Option(20, "--limit", help="With --source: how many keys to name of each table.", min=0),
+    pace: float = typer.Option(None, "--pace", help="With --source: read at most so many rows a second.", min=1),
+    wait: float = typer.Option(60, "--wait", help="With --source: seconds the mirror may need to catch up.", min=0),
+) -> None:
     """Prove that every model equals its query on the live tables; exits 1 where one does not."""
+    if source:
+        verify_source(context, Request(tables, pace=pace, limit=limit, patience=wait), json_output=json_output)
     console = Console(stderr=True)
     with context.obj.app() as app:
 
