@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from consumers.engine.engine import Engine
 from consumers.engine.verify import TableCheck, verify
 from consumers.reader import Readable
 from consumers.worker import BatchStats, Worker
-from daemon import queries, work
+from daemon import debezium, queries, work
 from daemon import replay as replaying
 from daemon.dispatcher import Dispatcher
 from daemon.failures import explained
@@ -92,7 +93,7 @@ class App:
             found = instance.find(connection, self.name)
         if found is not None and found.fingerprint == self.domain.fingerprint:
             return
-        self.domain = load_domain(str(self.domain.folder))
+        self.domain = _domain(self.settings, str(self.domain.folder))
         self._analysis = None
 
     # --- setting up ---
@@ -119,6 +120,8 @@ class App:
                 instance.require(connection, self.name, analysis)
         if own.publish_parameters():
             done.append("recorded the parameters in the log")
+        if line := debezium.keep_foreign_keys(self):
+            done.append(line)
         return done
 
     def append_input(self, table: str, row: Sequence[Any] | None, key: Sequence[str]) -> None:
@@ -221,6 +224,12 @@ class App:
     def close(self) -> None:
         """Release connections."""
         self.log.close()
+
+
+def _domain(settings: Settings, reference: str) -> Domain:
+    """The domain, reading the topics that the settings name where they name any."""
+    domain = load_domain(reference)
+    return replace(domain, topics=settings.log.topics) if settings.log.topics else domain
 
 
 @contextmanager

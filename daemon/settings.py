@@ -108,6 +108,7 @@ class LogSettings(_Section):
 
     kind: Literal["embedded", "kafka"] = Field("embedded", description="embedded: in the state database.")
     servers: str | None = Field(None, description="Kafka's servers: HOST:PORT,HOST:PORT.")
+    topics: tuple[str, ...] = Field((), description="Topics of the source to read, where not those of the domain.")
     group: str | None = Field(None, description="The group that tells Kafka's tools how far we are; rowtide-DOMAIN.")
     replication: int = Field(1, ge=1, le=100, description="Copies of each topic that is created in Kafka.")
     allow_plaintext: bool = Field(default=False, description="Allow other hosts without encryption.")
@@ -118,6 +119,11 @@ class LogSettings(_Section):
     retention_size: int | None = Field(
         None, description="A larger topic loses its oldest events: 10GB; none: all stay."
     )
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("client", mode="before")
     @classmethod
