@@ -31,6 +31,8 @@ PAGE = 2000  # pending rows looked at in one statement
 _LOOK_AGAIN = (5.0, 300.0)  # seconds, first and longest: how long the mirror is given to tell what was done
 _TRY_AGAIN = (1.0, 60.0)
 
+_LONG = 5  # attempts after which a row that is tried again is worth a word
+
 _BY_OUTCOME = {"done": "completed", "newer": "discarded", "gone": "discarded", "busy": "retryable", "refused": "parked"}
 
 
@@ -221,6 +223,20 @@ def count(connection: Connection, instance: str) -> dict[str, dict[str, int]]:
     ).fetchall():
         found.setdefault(sink, {})[state] = number
     return found
+
+
+def why_waiting(connection: Connection, instance: str) -> str | None:
+    """Why deliveries do not get on: refused ones, a source that is away or blocks, rows held for long; else None."""
+    row = connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE state = 'parked'), "
+        "(array_agg(reason ORDER BY state = 'parked', updated_at DESC))[1] "
+        "FROM rowtide.delivery WHERE instance = %s AND (state = 'parked' "
+        f"OR (state = 'retryable' AND (attempts = 0 OR attempts >= {_LONG})))",
+        [instance],
+    ).fetchone()
+    if row is None or not row[0]:
+        return None
+    return f"{row[0]} deliveries do not get on ({row[1]} parked): {row[2]}"
 
 
 def listed(connection: Connection, instance: str, limit: int) -> list[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -58,11 +58,21 @@ class _Instance(Collector):
         for model, count in status["rows"].items():
             rows.add_metric([*domain, model], count)
         yield rows
+        yield from _deliveries(domain, status["write_back"])
         yield from self._process(domain)
 
     def _process(self, domain: list[str]) -> Iterator[Metric]:
         """What this process has done; nothing before it leads."""
-        worker = self._app.worker
+        dispatcher, worker = self._app.dispatcher, self._app.worker
+        if dispatcher is not None:
+            for name, text, value in (
+                ("rowtide_flags_written", "Rows of the source changed by this process.", dispatcher.counts.written),
+                ("rowtide_flags_newer", "Updates left out because a person was newer.", dispatcher.counts.newer),
+                ("rowtide_delivery_failed_rounds", "Rounds that the source ended.", dispatcher.counts.failed_rounds),
+            ):
+                counter = CounterMetricFamily(name, text, labels=["domain"])
+                counter.add_metric(domain, value)
+                yield counter
         if worker is None:
             return
         for name, text, value in (
@@ -76,3 +86,19 @@ class _Instance(Collector):
             lag = GaugeMetricFamily("rowtide_batch_lag_seconds", "Lag of the last batch.", labels=["domain"])
             lag.add_metric(domain, worker.lag_ms / 1000)
             yield lag
+
+
+def _deliveries(domain: list[str], written: dict[str, Any] | None) -> Iterator[Metric]:
+    """Rows of pending models, and deliveries by state."""
+    if written is None:
+        return
+    pending = GaugeMetricFamily("rowtide_pending_deliveries", "Rows of a pending model.", labels=["domain", "sink"])
+    states = GaugeMetricFamily("rowtide_deliveries", "Deliveries by state.", labels=["domain", "sink", "state"])
+    for sink, counts in written["sinks"].items():
+        for state, number in counts.items():
+            if state == "pending":
+                pending.add_metric([*domain, sink], number)
+            else:
+                states.add_metric([*domain, sink, state], number)
+    yield pending
+    yield states

@@ -62,10 +62,12 @@ def open_capture(app: App, target: Log) -> Capture:
 
 
 def grants(settings: Settings, domain: Domain, *, user: str, schema: str | None, mysql: bool) -> list[str]:
-    """The statements that give capture the least rights in the source.
+    """The statements that give capture, and write-back where it is on, the least rights in the source.
 
     `schema` is the source's schema, in MySQL and MariaDB its database; where None the settings tell it.
     """
+    from daemon.writeback import grants as writeback_grants  # noqa: PLC0415 - brings the sources' drivers with it
+
     tables, source = list(domain.tables.values()), settings.source
     if mysql or source.kind == "mysql":
         from connectors.capture.mysql import grants as mysql_grants  # noqa: PLC0415
@@ -74,10 +76,17 @@ def grants(settings: Settings, domain: Domain, *, user: str, schema: str | None,
         database = schema or (read_dsn(source.dsn.get_secret_value()).database if source.dsn else None)
         if not database:
             raise RowtideError("The source's database is not known.", hint="Name it: `rowtide grants --schema NAME`.")
-        return mysql_grants(tables, user=user, database=database)
+        return [
+            *mysql_grants(tables, user=user, database=database),
+            *writeback_grants(settings, domain, user=user, place=database, mysql=True),
+        ]
     from connectors.capture.postgres import grants as postgres_grants  # noqa: PLC0415
 
-    return postgres_grants(tables, user=user, schema=schema or source.db_schema, name=domain.name)
+    place = schema or source.db_schema
+    return [
+        *postgres_grants(tables, user=user, schema=place, name=domain.name),
+        *writeback_grants(settings, domain, user=user, place=place, mysql=False),
+    ]
 
 
 def probe(settings: Settings, name: str) -> dict[str, Any] | None:

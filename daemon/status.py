@@ -14,7 +14,7 @@ from connectors.errors import RowtideError
 from connectors.log import Extent, RetentionGapError, TopicPartition
 from connectors.state import connect
 from consumers.engine import instance, schema
-from daemon import lead
+from daemon import lead, writeback
 from daemon.logs import extents
 from daemon.sources import probe as probe_source
 
@@ -33,6 +33,8 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         positions = _positions(connection, app.name)
         parked, parked_reason = _parked(connection, app.name)
         clock, rows = _contents(connection, app)
+        fits = found.fingerprint == app.domain.fingerprint
+        written = writeback.status(app, connection) if fits else None
     log_error, places = _extents(app)
     gap = _gap(positions, places)
     source = probe_source(app.settings, app.name) if probe else None
@@ -40,6 +42,7 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         *([f"events are parked: {parked_reason}"] if parked else []),
         *([log_error] if log_error else []),
         *([gap] if gap else []),
+        *([written["problem"]] if written and written["problem"] else []),
         *([f"the source does not answer: {source['reason']}"] if source and not source["reachable"] else []),
     ]
     state = found.state
@@ -70,7 +73,8 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         "last_parked": parked_reason,
         "source": source,
         "rows": rows,
-        "fits_files": found.fingerprint == app.domain.fingerprint,
+        "write_back": written,
+        "fits_files": fits,
     }
 
 
@@ -91,6 +95,7 @@ def _absent(app: App) -> dict[str, Any]:
         "last_parked": None,
         "source": None,
         "rows": {},
+        "write_back": None,
         "fits_files": True,
     }
 

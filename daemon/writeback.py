@@ -8,15 +8,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from connectors.capture.mysql import read_dsn
 from connectors.errors import RowtideError
 from connectors.log import TopicPartition
 from connectors.writeback import Wanted
 from connectors.writeback.grants import grants as writing_grants
 from connectors.writeback.mysql import MySQLFlags
 from connectors.writeback.postgres import PostgresFlags
-from consumers.deliveries import Sink, sinks
+from consumers.deliveries import STATES, Sink, count, sinks, why_waiting
 from consumers.domain import Domain
 from consumers.worker import BatchStats
 from daemon import lead
@@ -159,4 +161,40 @@ def grants(settings: Settings, domain: Domain, *, user: str, place: str, mysql: 
     if not enabled(settings, domain):
         return []
     targets = [Sink(domain.name, entry).target for entry in domain.write_back.values()]
-    return writing_grants(targets, user=user, place=place, mysql=mysql)
+    own = settings.source.write_back_dsn
+    writer = (_user(own.get_secret_value()) if own else None) or user
+    return writing_grants(targets, user=writer, place=place, mysql=mysql, is_new=writer != user)
+
+
+def _user(dsn: str) -> str | None:
+    """Who logs in by a connection string."""
+    if source_kind(dsn) == "mysql":
+        return read_dsn(dsn).user
+    try:
+        user = conninfo_to_dict(dsn).get("user")
+    except psycopg.ProgrammingError:
+        return None
+    return str(user) if user else None
+
+
+# --- looking ---
+
+
+def status(app: App, connection: Connection) -> dict[str, Any] | None:
+    """The deliveries of an instance, by sink; None where nothing is written back.
+
+    `problem` tells why deliveries do not get on, and is None where they do.
+    """
+    found = sinks(app.analysis, app.name)
+    if not found:
+        return None
+    counted, on = count(connection, app.name), enabled(app.settings, app.domain)
+    reason = why_waiting(connection, app.name) if on else None
+    return {
+        "enabled": on,
+        "sinks": {
+            sink.name: {"pending": sink.pending(connection), **dict.fromkeys(STATES, 0), **counted.get(sink.name, {})}
+            for sink in found
+        },
+        "problem": reason,
+    }

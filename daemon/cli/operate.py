@@ -39,15 +39,31 @@ def demo(
     raise typer.Exit(run_demo(loaded.settings, seconds=seconds, json_output=json_output, data=data, state=state))
 
 
-def init(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
-    """Make topics, tables and indexes of the domain where they are absent."""
+def init(
+    context: typer.Context,
+    yes: bool = typer.Option(False, "--yes", help="Add to the source the flag columns that it lacks."),
+    json_output: bool = JSON_OPTION,
+) -> None:
+    """Make topics, tables and indexes of the domain where they are absent; look at the source's flag columns."""
+    from daemon import writeback  # noqa: PLC0415 - brings the sources' drivers with it
+
     with context.obj.app() as app:
         done = app.init()
+        lacking = writeback.missing_columns(app) if writeback.enabled(app.settings, app.domain) else []
+        if lacking and yes:
+            writeback.add_columns(app, lacking)
+            done += [f"ran in the source: {statement}" for statement in lacking]
+            lacking = []
         if json_output:
-            print_json({"domain": app.name, "done": done})
+            print_json({"domain": app.name, "done": done, "source_lacks": lacking})
             return
         for line in done or ["nothing to do: everything is there"]:
             typer.echo(line)
+        if lacking:
+            typer.echo("The source lacks columns that are written back. These statements add them:")
+            for statement in lacking:
+                typer.echo(f"    {statement};")
+            typer.echo("Run `rowtide init --yes` to have them run, or have the source's owner run them.")
         typer.echo(f"Next: `rowtide --domain {app.settings.domain} run`.")
 
 
