@@ -14,36 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from deploy.stack.definition import CONNECT
 from deploy.stack.jars import jars
 from deploy.stack.process import Process, ServerFailedError, free_port
 
 _JAVA = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 _START = 120  # seconds; five on an idle machine
 _CONNECTOR = "io.debezium.connector.mariadb.MariaDbConnector"
-
-# One copy of each internal topic: there is one broker. Secrets reach connectors by these providers alone.
-_SETTINGS = {
-    "group.id": "connect",
-    "key.converter": "org.apache.kafka.connect.json.JsonConverter",
-    "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-    "config.storage.topic": "connect-configs",
-    "config.storage.replication.factor": "1",
-    "offset.storage.topic": "connect-offsets",
-    "offset.storage.replication.factor": "1",
-    "offset.storage.partitions": "1",
-    "status.storage.topic": "connect-status",
-    "status.storage.replication.factor": "1",
-    "status.storage.partitions": "1",
-    "plugin.discovery": "service_load",
-    "config.providers": "env,file",
-    "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
-    "config.providers.file.class": "org.apache.kafka.common.config.provider.FileConfigProvider",
-    "offset.flush.interval.ms": "1000",
-    # A killed worker's connectors are taken up by the next one as soon as the group has missed it.
-    "session.timeout.ms": "6000",
-    "heartbeat.interval.ms": "1000",
-    "scheduled.rebalance.max.delay.ms": "0",
-}
 
 _LOGGING = """\
 status = warn
@@ -64,6 +41,7 @@ class KafkaConnect:
     Args:
         servers: the broker's `bootstrap.servers`.
         folder: where it runs; a temporary one that `close` removes where None.
+        port: of its REST interface; a free one where None.
         settings: worker settings beside ours, or instead of them.
         environment: variables that connectors may name as `${env:NAME}`.
     """
@@ -73,13 +51,14 @@ class KafkaConnect:
         servers: str,
         folder: Path | None = None,
         *,
+        port: int | None = None,
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._own = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-connect-"))
         self._jars, self._plugins = jars("kafka"), jars("debezium")
-        self._port = free_port()
+        self._port = port or free_port()
         self._servers = servers
         self._settings = dict(settings or {})
         self._environment = dict(environment or {})
@@ -141,13 +120,14 @@ class KafkaConnect:
 
     def _configure(self) -> Path:
         configuration = self.folder / "connect.properties"
-        if configuration.exists():
-            return configuration
         # A plugin is a folder of jars inside a folder of the plugin path.
         (self.folder / "plugins").mkdir(parents=True, exist_ok=True)
-        (self.folder / "plugins" / "debezium").symlink_to(self._plugins)
+        plugin = self.folder / "plugins" / "debezium"
+        plugin.unlink(missing_ok=True)
+        plugin.symlink_to(self._plugins)
         (self.folder / "log4j2.properties").write_text(_LOGGING)
-        settings = _SETTINGS | {
+        settings = {
+            **CONNECT,
             "bootstrap.servers": self._servers,
             "listeners": self.url,
             "plugin.path": str(self.folder / "plugins"),

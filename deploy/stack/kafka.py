@@ -15,39 +15,12 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from deploy.stack.definition import KAFKA
 from deploy.stack.jars import jars
 from deploy.stack.process import Process, ServerFailedError, free_port
 
 _JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 _START = 90  # seconds; three on an idle machine
-
-# One of each: there is one node. The internal topics are small, because creating fifty partitions takes seconds.
-_SETTINGS = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "default.replication.factor": "1",
-    "min.insync.replicas": "1",
-    "offsets.topic.replication.factor": "1",
-    "offsets.topic.num.partitions": "4",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "transaction.state.log.num.partitions": "4",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "share.coordinator.state.topic.num.partitions": "1",
-    "group.initial.rebalance.delay.ms": "0",
-    "auto.create.topics.enable": "false",
-    "num.partitions": "1",
-    "message.max.bytes": "33554432",
-    "replica.fetch.max.bytes": "33554432",
-    "log.retention.ms": "-1",
-    # A killed broker's registration must run out before the same node may register again.
-    "broker.session.timeout.ms": "2500",
-    "broker.heartbeat.interval.ms": "500",
-}
 
 _LOGGING = """\
 status = warn
@@ -67,14 +40,17 @@ class KafkaBroker:
 
     Args:
         folder: where its data lives; a temporary one that `close` removes where None.
+        port: for clients; a free one where None.
         settings: broker settings beside ours, or instead of them; may be changed until the first start.
     """
 
-    def __init__(self, folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         self._own = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-kafka-"))
         self._jars = jars("kafka")
-        self._port, self._controller = free_port(), free_port()
+        self._port, self._controller = port or free_port(), free_port()
         self.settings = dict(settings or {})
         self._process = Process(self.folder / "broker.log")
 
@@ -160,25 +136,23 @@ class KafkaBroker:
         return done.stdout
 
     def _configure(self) -> Path:
+        """Write the configuration, anew at each start for the ports may be others, and format an empty folder."""
         configuration = self.folder / "server.properties"
-        if configuration.exists():
-            return configuration
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = _SETTINGS | {
+        settings = {
+            **KAFKA,
             "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
             "log.dirs": str(self.folder / "data"),
         }
         settings |= self.settings
-        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self.folder / "log4j2.properties").write_text(_LOGGING)
-        unformatted = self.folder / "unformatted.properties"
-        unformatted.write_text(text)
-        tool = "kafka.tools.StorageTool"
-        identity = self.run_tool(tool, "random-uuid").split()[-1]
-        self.run_tool(tool, "format", "-t", identity, "-c", str(unformatted))
-        unformatted.rename(configuration)
+        if not (self.folder / "data" / "meta.properties").exists():
+            tool = "kafka.tools.StorageTool"
+            identity = self.run_tool(tool, "random-uuid").split()[-1]
+            self.run_tool(tool, "format", "-t", identity, "-c", str(configuration))
         return configuration
 
     def _await(self) -> None:

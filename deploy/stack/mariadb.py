@@ -20,24 +20,11 @@ import pymysql
 
 from connectors.capture.mysql import grants
 from connectors.table import Table
+from deploy.stack.definition import MARIADB
 from deploy.stack.process import Process, ServerFailedError, free_port
 
 _START = 60  # seconds; one on an idle machine
 _ACCOUNT = "mysql"  # the package's account: the server refuses to run as root
-
-# What capture needs, and what keeps a small server small.
-_SETTINGS = {
-    "log_bin": "binlog",
-    "binlog_format": "ROW",
-    "binlog_row_image": "FULL",
-    "binlog_row_metadata": "FULL",
-    "character_set_server": "utf8mb4",
-    "skip_name_resolve": "ON",
-    "innodb_buffer_pool_size": "128M",
-    "innodb_log_file_size": "64M",
-    "performance_schema": "OFF",
-    "max_allowed_packet": "64M",
-}
 
 
 def installed() -> bool:
@@ -88,7 +75,7 @@ class MariaDB:
         self.folder = Path(tempfile.mkdtemp(prefix="rowtide-mariadb-")) if folder is None else folder
         self.port = port or free_port()
         self.socket = self.folder / "s"  # short: a socket's path may have 107 characters
-        self._settings = {**_SETTINGS, "server_id": str(server_id), **(settings or {})}
+        self._settings = {**MARIADB, "server_id": str(server_id), **(settings or {})}
         self._account = _ACCOUNT if os.geteuid() == 0 else None
         self._process = Process(self.folder / "server.log", user=self._account)
         self._passwords: dict[str, str] = {}
