@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from connectors.errors import RowtideError
-from daemon.cli import deliveries, inspect, operate, records, replay
+from daemon.cli import debezium, deliveries, inspect, operate, records, replay
 from daemon.cli.common import Context
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ replay.register(app)
 inspect.register(app)
 deliveries.register(app)
 records.register(app)
+debezium.register(app)
 
 
 def main() -> None:
