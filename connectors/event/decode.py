@@ -334,7 +334,7 @@ def _foreign_keys(found: Mapping[str, Any]) -> ForeignKeys:
     ):
         raise EventRefusedError(
             "The message tells foreign keys in a form that is not known.",
-            hint="Take a new snapshot with this version of Rowtide.",
+            hint="It was written by another version of Rowtide: run `rowtide init --snapshot`, then start again.",
         )
     return ForeignKeys(tuple(told), ts_ms)
 

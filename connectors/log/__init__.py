@@ -100,7 +100,7 @@ class Unchecked(Enum):
 
 
 UNCHECKED: Final = Unchecked.UNCHECKED
-Expected: TypeAlias = str | None | Literal[Unchecked.UNCHECKED]
+Expected: TypeAlias = str | Literal[Unchecked.UNCHECKED] | None
 
 
 class Log(Protocol):

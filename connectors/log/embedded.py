@@ -243,7 +243,7 @@ class EmbeddedLog:
                 raise LogTruncatedError(
                     f"The position {offset} of {place.topic}/{place.partition} lies behind the end of the log, "
                     f"{extent.end}.",
-                    hint="The log was recreated or restored from a backup: rebuild with `rowtide rebuild`.",
+                    hint="The log was recreated or restored from a backup: run `rowtide init --snapshot`, then start again.",
                 )
             row = connection.execute(
                 'SELECT id FROM rowtide.log_record WHERE topic_id = %s AND partition = %s AND "offset" = %s',
@@ -314,7 +314,7 @@ class EmbeddedLog:
             if present != ids[topic]:
                 raise TopicReplacedError(
                     f"The topic {topic} is not the one the stored positions are of: it was created anew.",
-                    hint="Rebuild from what is in it now with `rowtide rebuild`.",
+                    hint="Run `rowtide init --snapshot`, then start again; or `rowtide rebuild`, if all of the source is in it.",
                 )
 
     # --- retention ---
@@ -419,7 +419,7 @@ def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:
     return RetentionGapError(
         f"The events {offset} to {start - 1} of {place.topic}/{place.partition} are no longer in the log: it begins "
         f"at {start}.",
-        hint="What they changed is lost to the log: take a new snapshot of the source (`rowtide init --snapshot`).",
+        hint="What they changed is lost to the log: run `rowtide init --snapshot`, then start again.",
     )
 
 

@@ -167,6 +167,9 @@ class Assembler:
         unit, nested = here.unit, False
         if unit is not None and here.transaction != event.transaction:
             nested = True
+            if event.status == "BEGIN" and event.transaction.startswith("snapshot:"):
+                # What was open will not end: its rows are read anew, and only with these it is whole.
+                here.transaction, nested = event.transaction, False
             if event.status == "BEGIN" and not here.transaction.startswith("snapshot:"):
                 # The transaction before never ended: its capture was set up anew. What it brought is kept.
                 unit.positions[here.place] = record.offset

@@ -25,7 +25,9 @@ from sources import (
 )
 
 from connectors.capture import CaptureStoppedError, Progress
+from connectors.capture.anew import ask_for_snapshot
 from connectors.event import Boundary, Change, Truncate
+from connectors.log import FencedError, Message
 from connectors.log.embedded import EmbeddedLog
 from connectors.state import migrate
 from connectors.table import Column, Table
@@ -393,6 +395,102 @@ class CaptureRules:
         source.execute("INSERT INTO item VALUES (50000, 'later', 1)")
         self.catch_up(source, topic)
         assert topic.mirror("item") == source.rows(ITEM)
+
+    # --- read anew ---
+
+    def test_a_table_declared_later_is_read_beside_the_stream(self, source: Source, setup: Setup, log: Watched) -> None:
+        """Under writes: its rows come as one unit, no commit of the other table is lost or repeated."""
+        both = setup((Traffic.ENTRY, ITEM), Traffic.ENTRY_SQL, ITEM_SQL)
+        topic = Topic(log, "t", (Traffic.ENTRY,))
+        with Traffic(source) as traffic:
+            self.catch_up(source, topic)
+            before = traffic.count()
+            topic.wait(lambda: traffic.count() > before + 20, "traffic")
+            assert both.changes("item") == []
+            self.catch_up(source, both)
+            with self.follow(source, both) as running:
+                before = len(both.changes("item"))
+                both.wait(lambda: len(both.changes("item")) > before + 20, "it captures both", running)
+        self.catch_up(source, both)
+        traffic.check(both)
+        assert both.mirror("item") == source.rows(ITEM)
+        assert self.snapshots(both) == ["BEGIN", "END", "BEGIN", "END"]
+
+    @pytest.mark.parametrize("tables", [None, ["item"]])
+    def test_a_snapshot_that_is_asked_for_replaces_the_rows(
+        self, source: Source, setup: Setup, log: Watched, tables: list[str] | None
+    ) -> None:
+        """Asked for under a running capture and under writes: rows that vanished meanwhile go, in the snapshot's unit.
+
+        The capture that runs is fenced; the next one reads, and each row is at the end as the source has it.
+        """
+        topic = setup()
+        source.execute("INSERT INTO item VALUES (1, 'goes', 1), (2, 'stays', 2)", "INSERT INTO line VALUES (1, 1, 'x')")
+        with self.follow(source, topic) as running:
+            topic.wait(topic.snapshot_done, "the snapshot", running)
+            assert ask_for_snapshot(log, "t", tables)
+            source.execute("DELETE FROM item WHERE id = 1", "INSERT INTO item VALUES (3, 'comes', 3)")
+            assert isinstance(running.error(), FencedError)
+        assert len(topic.mirror("item")) == 2, "nothing is appended by the one that was fenced"
+        self.catch_up(source, topic)
+        assert topic.mirror("item") == source.rows(ITEM)
+        assert topic.mirror("line") == source.rows(LINE)
+        assert self.snapshots(topic) == ["BEGIN", "END", "BEGIN", "END"]
+        emptied = [e.table for e in topic.events() if isinstance(e, Truncate)]
+        assert emptied == (["item", "line"] if tables is None else ["item"])
+        source.execute("UPDATE item SET amount = 5")
+        self.catch_up(source, topic)
+        assert topic.mirror("item") == source.rows(ITEM)
+
+    def test_a_snapshot_asked_for_is_the_way_out_of_lost_changes(self, source: Source, setup: Setup) -> None:
+        """Where the source no longer has what was not read, a new snapshot into the same topic tells the difference."""
+        topic = setup()
+        source.execute("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2)")
+        self.catch_up(source, topic)
+        source.execute("DELETE FROM item WHERE id = 1")
+        source.forget(ITEM)
+        source.execute("UPDATE item SET amount = 7")
+        with self.follow(source, topic) as running:
+            assert isinstance(running.error(), CaptureStoppedError)
+        assert ask_for_snapshot(topic.log, topic.name)
+        self.catch_up(source, topic)
+        assert topic.mirror("item") == source.rows(ITEM) != {}
+        source.execute("DELETE FROM item")
+        self.catch_up(source, topic)
+        assert topic.mirror("item") == {}
+
+    def test_a_paused_capture_appends_nothing_once_another_has(
+        self, source: Source, setup: Setup, log: Watched
+    ) -> None:
+        """What it had read before the pause is the other's by then: it is refused, and nothing is there twice."""
+        topic = setup((ITEM,), ITEM_SQL)
+        self.catch_up(source, topic)
+        reached, go_on = threading.Event(), threading.Event()
+
+        def pause(messages: Sequence[Message]) -> None:
+            if any(b"paused" in (message.value or b"") for message in messages):
+                log.before_append = lambda messages: None
+                reached.set()
+                assert go_on.wait(30)
+
+        log.before_append = pause
+        with self.follow(source, topic) as running:
+            source.execute("INSERT INTO item VALUES (1, 'paused', 1)")
+            assert reached.wait(30)
+            source.link.cut()
+            source.link.heal()
+            self.catch_up(source, topic)
+            source.execute("INSERT INTO item VALUES (2, 'later', 2)")
+            self.catch_up(source, topic)
+            go_on.set()
+            assert isinstance(running.error(), FencedError)
+        self.catch_up(source, topic)
+        assert [change.key for change in topic.changes("item")] == [("1",), ("2",)]
+
+    def snapshots(self, topic: Topic) -> list[str]:
+        """The boundaries of the snapshots' units."""
+        events = [e for e in topic.events() if isinstance(e, Boundary)]
+        return [e.status for e in events if e.transaction.startswith("snapshot:")]
 
     # --- what a person has to mend ---
 

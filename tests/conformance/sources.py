@@ -135,11 +135,11 @@ class Watched:
         self.sizes: list[int] = []
         self.before_append: Callable[[list[Message]], None] = lambda messages: None
 
-    def append(self, topic: str, messages: Iterable[Message], *, source_position: str | None = None) -> int:
+    def append(self, topic: str, messages: Iterable[Message], **options: Any) -> int:
         held = list(messages)
         self.before_append(held)
         self.sizes.append(len(held))
-        return self._inner.append(topic, held, source_position=source_position)
+        return self._inner.append(topic, held, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -114,12 +114,16 @@ class MySQLCapture:
                     self._tables,
                     database=self._dsn.database,
                     name=self._name,
-                    streaming=position is not None and position.phase != "snapshot",
+                    streaming=position is not None and position.phase not in ("snapshot", "anew"),
                 )
                 keys = self._foreign_keys(connection, self._found)
             finally:
                 connection.close()
             connected()
+            if position is not None and position.phase == "anew":
+                position = self._begin(server, keys, stop, emptying=True)
+                if position is None:
+                    return
             if position is not None and position.gtids is None and position.server != server.identity:
                 raise other_server()
             while not stop.is_set():
@@ -139,23 +143,32 @@ class MySQLCapture:
         until: Place | None,
     ) -> Position | None:
         """Read tables or follow the stream; returns the position to go on from, None where there is nothing more."""
-        if position is None or position.phase == "snapshot":
-            snapshot = Snapshot(self._dsn, server, self._tables, self._found, self._writer, self._reporter)
-            return snapshot.begin(stop, *keys) if position is None else snapshot.resume(position, stop)
+        if position is None:
+            return self._begin(server, keys, stop, emptying=False)
+        if position.phase == "snapshot":
+            return self._snapshot(server).resume(position, stop)
         try:
             return self._stream(server, position, stop, until, self._tables)
         except BinlogRefusedError as error:
             raise self._refused(error, position) from None
 
+    def _snapshot(self, server: Server) -> Snapshot:
+        return Snapshot(self._dsn, server, self._tables, self._found, self._writer, self._reporter)
+
+    def _begin(
+        self, server: Server, keys: tuple[list[Message], str], stop: threading.Event, *, emptying: bool
+    ) -> Position | None:
+        return self._snapshot(server).begin(stop, *keys, emptying=emptying)
+
     def _caught_up_with_declaration(
         self, server: Server, position: Position, keys: tuple[list[Message], str], stop: threading.Event
     ) -> Position:
-        """Take in tables that were declared since: their rows are read, beside the stream.
+        """Take in tables that were declared since, or are wanted anew: their rows are read, beside the stream.
 
         A transaction that is in the log by half is finished with the tables it was begun with.
         """
         declared = {table.name: table for table in self._tables}
-        added = tuple(name for name in declared if name not in position.columns)
+        added = tuple(name for name in declared if name not in position.columns or name in position.wanted)
         removed = [name for name in position.columns if name not in declared]
         if position.partial and (added or removed):
             if removed:
@@ -179,8 +192,16 @@ class MySQLCapture:
             if not position.snapshot:
                 now = self._writer.now_ms()
                 messages.append(Message(*encode_boundary("BEGIN", unit, now), now))
-            tables = (*position.tables, *added)
-            following = following.with_(phase="snapshot", snapshot=unit, tables=tables)
+            reading = bool(position.tables) and position.tables[0] not in added
+            following = following.with_(
+                phase="snapshot",
+                snapshot=unit,
+                tables=(*(name for name in position.tables if name not in added), *added),
+                last=position.last if reading else None,
+                rows=position.rows if reading else 0,
+                emptying=True,
+                wanted=(),
+            )
             log.info("snapshot.extended", source=self._name, tables=added)
         self._writer.append(messages, following)
         return following

@@ -60,7 +60,7 @@ class Charsets:
             if name is None:
                 raise CaptureStoppedError(
                     f"The source does not know the collation number {number} that its own binlog names.",
-                    hint="The binlog was written by another version: take a new snapshot into a new topic.",
+                    hint="The binlog was written by another version: run `rowtide init --snapshot`.",
                 )
             self._decoders[number] = self._decoder(connection, name)
 

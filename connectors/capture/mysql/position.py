@@ -118,7 +118,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a capture stands: stored in our log with every append, so that both move in one step.
 
     Args:
-        phase: reading tables; reading what changed meanwhile; streaming.
+        phase: reading tables; reading what changed meanwhile; streaming; or everything is to be read anew.
         gtids: the transactions that are in the log wholly; None where the server has no GTIDs.
         file: the same as a place in the files of the server called `server`.
         partial: the transaction that follows, where a part of it is in the log already.
@@ -126,6 +126,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         tables: those the snapshot has still to read, the one it is reading first.
         last: the key it has come to in that one.
         rows: the rows of that one so far.
+        emptying: whether reading a table begins with taking its earlier rows back.
+        wanted: tables that are to be read anew beside the stream.
         snapshot: names the snapshot's unit while it is open.
         until_file: where catching up ends, on the server called `server`.
         until_gtids: the same for another server.
@@ -133,16 +135,18 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         keys: a mark of the foreign keys that were told last.
     """
 
-    phase: Literal["snapshot", "catchup", "stream"]
-    gtids: str | None
-    file: str
-    offset: int
+    phase: Literal["snapshot", "catchup", "stream", "anew"]
+    gtids: str | None = None
+    file: str = ""
+    offset: int = 0
     server: str = ""
     partial: str = ""
     index: int = 0
     tables: tuple[str, ...] = ()
     last: tuple[str, ...] | None = None
     rows: int = 0
+    emptying: bool = False
+    wanted: tuple[str, ...] = ()
     snapshot: str = ""
     until_file: str = ""
     until_offset: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.capture.running import CaptureStoppedError
 
-_ANEW = "Then take a new snapshot into a new topic."
+_ANEW = "Then run `rowtide init --snapshot`, and start again."
 
 
 def statement_logged(table: str | None) -> CaptureStoppedError:
@@ -78,7 +78,7 @@ def binlog_refused(number: int, reason: str, start: str) -> CaptureStoppedError:
     """The server does not send its binlog from our position."""
     return CaptureStoppedError(
         f"The source does not send its binlog from {start} on (error {number}: {reason.rstrip('.')}).",
-        hint="If its files were purged, changes that were never read are lost: take a new snapshot into a new topic, and "
+        hint="If its files were purged, changes that were never read are lost: run `rowtide init --snapshot`, and "
         "raise binlog_expire_logs_seconds in the source.",
     )
 

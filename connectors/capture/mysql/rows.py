@@ -51,7 +51,7 @@ class RowReader:
             raise CaptureStoppedError(
                 "The source's binlog does not tell the names of columns (binlog_row_metadata is MINIMAL).",
                 hint="Run SET GLOBAL binlog_row_metadata = 'FULL' in the source, and set it in its configuration. "
-                "Then take a new snapshot into a new topic.",
+                "Then run `rowtide init --snapshot`, and start again.",
             )
         places = {name.lower(): place for place, name in enumerate(table.names)}
         found = {column.name.lower() for column in described.columns}
@@ -90,7 +90,7 @@ class RowReader:
                 f"The source logged a change of {self.table.name} without some of its columns "
                 "(binlog_row_image is not FULL).",
                 hint="Run SET GLOBAL binlog_row_image = 'FULL' in the source, and set it in its configuration. "
-                "Then take a new snapshot into a new topic.",
+                "Then run `rowtide init --snapshot`, and start again.",
             )
         data, at, end = event.data, event.at, len(event.data)
         keys = self.table.key_positions

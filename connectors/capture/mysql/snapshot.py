@@ -29,7 +29,7 @@ from connectors.capture.mysql.rows import Row, key_of
 from connectors.capture.mysql.types import Convert, Shape
 from connectors.capture.mysql.writer import CHUNK, CHUNK_BYTES, Writer
 from connectors.capture.running import CaptureStoppedError, Reporter
-from connectors.event import encode_boundary, encode_change, encode_heartbeat
+from connectors.event import encode_boundary, encode_change, encode_heartbeat, encode_truncate
 from connectors.log import Message
 from connectors.table import Table
 
@@ -75,13 +75,14 @@ class Snapshot:
         self._writer = writer
         self._reporter = reporter
 
-    def begin(self, stop: threading.Event, told: Sequence[Message], keys: str) -> Position | None:
+    def begin(self, stop: threading.Event, told: Sequence[Message], keys: str, *, emptying: bool) -> Position | None:
         """Take a snapshot of all tables. Returns the position to stream from, None where stopped before the end.
 
         Args:
             stop: ends the reading between two portions.
             told: goes into the log before everything else.
             keys: marks the foreign keys that are in it.
+            emptying: the log may have rows of an earlier snapshot, which are taken back within this one's unit.
         """
         connection = connect(self._dsn, cursor=SSCursor, read_timeout=None)
         try:
@@ -94,6 +95,7 @@ class Snapshot:
                 place.offset,
                 server=self._server.identity,
                 tables=tuple(self._tables),
+                emptying=emptying,
                 snapshot=unit,
                 columns={name: self._found[name].definitions(table) for name, table in self._tables.items()},
                 keys=keys,
@@ -155,7 +157,7 @@ class Snapshot:
         """Everything is read: stream on, or first catch up with what the reading can have seen."""
         now = self._writer.now_ms()
         if exact:
-            following = position.with_(phase="stream", snapshot="", tables=())
+            following = position.with_(phase="stream", snapshot="", tables=(), emptying=False)
             self._writer.append([Message(*encode_boundary("END", position.snapshot, now), now)], following)
             log.info("snapshot.completed", source=self._writer.name)
             return following
@@ -168,6 +170,7 @@ class Snapshot:
         following = position.with_(
             phase="catchup",
             tables=(),
+            emptying=False,
             server=self._server.identity,
             until_file=place.file,
             until_offset=place.offset,
@@ -205,6 +208,8 @@ class Snapshot:
         messages: list[Message] = []
         size, last = 0, position.last
         done = 0 if last is None else position.rows
+        if position.emptying and last is None:
+            self._writer.append([Message(*encode_truncate(source=block), now)], position)
         for raw, row in self._rows(connection, table, fields, position):
             key = key_of(table, row)
             message = Message(*encode_change(table, "r", key, row, source=block), now)

@@ -35,6 +35,7 @@ class Writer:
         self.database = database
         self.to_business_ms = to_business_ms
         self.connector = "mysql"
+        self._stored: str | None = None
 
     def serve(self, server: Server) -> None:
         """Events come from this server from here on."""
@@ -45,20 +46,25 @@ class Writer:
         return self.to_business_ms(round(time.time() * 1000))
 
     def position(self) -> Position | None:
-        """Where the log ends in the source."""
+        """Where the log ends in the source. To be asked for before the first append, and after one that failed."""
         try:
-            text = self._log.source_position(self._topic)
+            text = self._stored = self._log.source_position(self._topic)
         except (LogUnreachableError, psycopg.OperationalError) as error:
             raise _lost(error) from None
         return None if text is None else Position.decode(text)
 
     def append(self, messages: Sequence[Message], position: Position) -> None:
-        """Make the messages durable, and with them the position behind them."""
+        """Make the messages durable, and with them the position behind them.
+
+        Raises FencedError where the log is no longer where the last append or `position` has left it.
+        """
         failpoint("before_append")
+        following = position.encode()
         try:
-            self._log.append(self._topic, messages, source_position=position.encode())
+            self._log.append(self._topic, messages, source_position=following, expect=self._stored)
         except (LogUnreachableError, psycopg.OperationalError) as error:
             raise _lost(error) from None
+        self._stored = following
         failpoint("appended")
 
     def source(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import psycopg
 import structlog
@@ -41,6 +41,8 @@ from connectors.table import Table
 log = structlog.get_logger()
 
 _GIB = 1 << 30
+_LONG_WAIT = 5.0  # seconds of waiting for the source's open transactions before an operator is told
+_LOOK_AGAIN = 0.1
 
 
 class PostgresCapture:
@@ -118,17 +120,19 @@ class PostgresCapture:
             writer = self._writer(connection)
             until = _mark(connection)[0] if to_the_end else None
             position = writer.position()
-            if position is not None:
-                self._covered(position, found)
+            anew = position is not None and position.phase == "anew"
+            if position is not None and not anew:
                 self._slot.check(connection, position)
             connected()
             reporter = Reporter(self._name, self._on_progress)
-            if position is None:
-                position = self._snapshot(connection, found, writer, reporter, stop)
-            elif position.phase == "snapshot":
-                position = self._resumed(connection, found, writer, position, reporter, stop)
+            if position is None or anew:
+                position = self._snapshot(connection, found, writer, reporter, stop, emptying=anew)
+            else:
+                position = self._caught_up_with_declaration(connection, found, writer, position, reporter, stop)
+                if position is not None and position.phase == "snapshot":
+                    position = self._resumed(connection, found, writer, position, reporter, stop)
             if position is not None and not stop.is_set():
-                self._stream(connection, found, writer, position, stop, until)
+                self._stream(connection, found, writer, position, stop, until, self._tables)
 
     def _writable(self, connection: Connection) -> None:
         row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
@@ -145,28 +149,89 @@ class PostgresCapture:
             to_business_ms=self._to_business_ms,
         )
 
-    def _covered(self, position: Position, found: Found) -> None:
-        """What was out of the publication for a while has changes that nobody has seen, or no snapshot."""
-        for table, mark in found.publication.marks.items():
-            known = position.marks.get(table)
-            if position.marks and known is None:
-                raise CaptureStoppedError(
-                    f"The table {table} is new in source.sql: the log has none of the rows that it had before.",
-                    hint="Take a new snapshot into a new topic.",
-                )
-            if known is not None and known != mark:
-                raise CaptureStoppedError(
-                    f"The table {table} was out of the publication {object_name(self._name)} for a while, or was made "
-                    "anew: changes of it were never published.",
-                    hint="Take a new snapshot into a new topic.",
-                )
+    # --- tables that come ---
+
+    def _caught_up_with_declaration(
+        self,
+        connection: Connection,
+        found: Found,
+        writer: Writer,
+        position: Position,
+        reporter: Reporter,
+        stop: threading.Event,
+    ) -> Position | None:
+        """Have tables read, beside the stream, that the log has nothing of, has missed changes of, or that are wanted.
+
+        They were declared later, or were out of the publication for a while, or made anew. What was published until
+        now is taken in first: of a table that was out, that is old, and what has undone it since is not to be had.
+        Returns None where stopped.
+        """
+        marks = dict(found.publication.marks)
+        lacking = _lacking(position, marks)
+        removed = [name for name in position.marks if name not in marks]
+        if removed and position.partial and position.phase == "stream":
+            raise CaptureStoppedError(
+                f"The table {removed[0]} is no longer in source.sql, and half of a large transaction is in the log.",
+                hint=f"Put {removed[0]} back until capture has gone on for a while, then take it out.",
+            )
+        if lacking:
+            if not self._settled(connection, stop):
+                return None
+            until = _mark(connection)[0]
+            known = [table for table in self._tables if table.name in position.marks]
+            following: Position | None = position
+            if position.phase == "snapshot":
+                following = self._resumed(connection, found, writer, position, reporter, stop)
+            if following is not None:
+                self._stream(connection, found, writer, following, stop, until, known)
+                following = writer.position()
+            if stop.is_set() or following is None:
+                return None
+            position = following
+        elif removed:
+            position = moved(position, marks=marks)
+            writer.append([], writer.now_ms(), position)
+        if not lacking:
+            return position
+        now, unit = writer.now_ms(), position.reached
+        position = moved(
+            position, phase="snapshot", marks=marks, tables=lacking, emptying=True, wanted=(), snapshot=unit
+        )
+        writer.append([encode_boundary("BEGIN", f"snapshot:{unit}", now)], now, position)
+        log.info("snapshot.extended", source=self._name, tables=lacking)
+        return position
+
+    def _settled(self, connection: Connection, stop: threading.Event) -> bool:
+        """Wait for transactions begun before the publication had all tables: what they changed may not be sent.
+
+        What is read once they have ended shows it.
+        """
+        began, told = time.monotonic(), False
+        until = _number(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        while _number(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") < until:
+            if not told and time.monotonic() - began > _LONG_WAIT:
+                told = True
+                log.warning("snapshot.waits_for_transactions", source=self._name, reason="transactions are open there")
+            if stop.wait(_LOOK_AGAIN):
+                return False
+        return True
 
     # --- snapshot ---
 
     def _snapshot(
-        self, connection: Connection, found: Found, writer: Writer, reporter: Reporter, stop: threading.Event
+        self,
+        connection: Connection,
+        found: Found,
+        writer: Writer,
+        reporter: Reporter,
+        stop: threading.Event,
+        *,
+        emptying: bool,
     ) -> Position | None:
-        """Make the slot, read the tables at the snapshot it exports. Returns the position to stream from."""
+        """Make the slot, read the tables at the snapshot it exports. Returns the position to stream from.
+
+        `emptying`: the log may have rows of an earlier snapshot, which are taken back within this one's unit.
+        """
         self._slot.clear(connection)
         with Replication(self._replication_info) as replication:
             created = self._create_slot(replication, stop)
@@ -176,7 +241,15 @@ class PostgresCapture:
             failpoint("slot_created")
             now = writer.now_ms()
             marks = dict(found.publication.marks)
-            position = Position("snapshot", lsn, reached=lsn, marks=marks, snapshot=lsn)
+            position = Position(
+                "snapshot",
+                lsn,
+                reached=lsn,
+                marks=marks,
+                tables=tuple(table.name for table in self._tables),
+                emptying=emptying,
+                snapshot=lsn,
+            )
             writer.append([encode_boundary("BEGIN", f"snapshot:{lsn}", now)], now, position)
             log.info("snapshot.started", source=self._name, lsn=format_lsn(lsn))
             with connection.transaction():
@@ -195,7 +268,7 @@ class PostgresCapture:
 
         def go_on() -> bool:
             nonlocal told
-            if time.monotonic() - told > 5:
+            if time.monotonic() - told > _LONG_WAIT:
                 told = float("inf")
                 log.warning("snapshot.waits_for_transactions", source=self._name, reason="transactions are open there")
             return not stop.is_set()
@@ -223,14 +296,15 @@ class PostgresCapture:
         reading can have seen, each row is as the source has it. So the unit stays open until the stream has passed
         that point, and nobody sees what lies before.
         """
-        log.info("snapshot.resumed", source=self._name, table=position.table, rows=position.rows)
+        table = position.tables[0] if position.tables else None
+        log.info("snapshot.resumed", source=self._name, table=table, rows=position.rows)
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             if not read_tables(connection, self._tables, found, writer, position, reporter, stop):
                 return None
         until, source_ms = _mark(connection)
         now = self._to_business_ms(source_ms)
-        following = moved(position, phase="catchup", table=None, last=None, rows=0, until=until)
+        following = moved(position, phase="catchup", tables=(), last=None, rows=0, emptying=False, until=until)
         writer.append([encode_heartbeat(now)], now, following)
         failpoint("snapshot_read")
         return following
@@ -245,13 +319,19 @@ class PostgresCapture:
         position: Position,
         stop: threading.Event,
         until: int | None,
+        tables: Sequence[Table],
     ) -> None:
         def watch() -> None:
             now = check(connection, self._tables, schema=self._schema, name=self._name)
-            self._covered(moved(position, marks=dict(found.publication.marks)), now)
+            for name, mark in now.publication.marks.items():
+                if found.publication.marks[name] != mark:
+                    raise SourceUnavailableError(
+                        f"The table {name} was out of the publication {object_name(self._name)} for a while, or was made "
+                        "anew: it is read again."
+                    )
             self._slot.watch(connection)
 
-        rows = Rows(self._tables, writer, lambda table, key: fetch(connection, table, found, self._schema, key))
+        rows = Rows(tables, writer, lambda table, key: fetch(connection, table, found, self._schema, key))
         with Replication(self._replication_info) as replication:
             stream = Stream(
                 replication,
@@ -273,8 +353,20 @@ class PostgresCapture:
                 self._slot.check(connection, position)  # tells if it is the slot
                 raise CaptureStoppedError(
                     f"The publication {object_name(self._name)} is gone from the source.",
-                    hint="Changes since then are lost to the log: take a new snapshot into a new topic.",
+                    hint="Changes since then are lost to the log. Run `rowtide init --snapshot`, then start again.",
                 ) from None
+
+
+def _lacking(position: Position, marks: Mapping[str, int]) -> tuple[str, ...]:
+    """The tables that are to be read: those the log has not, or not all changes of, and those that are wanted."""
+    return tuple(name for name, mark in marks.items() if position.marks.get(name) != mark or name in position.wanted)
+
+
+def _number(connection: Connection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    if row is None:
+        raise psycopg.OperationalError("the source did not answer")
+    return int(row[0])
 
 
 def _mark(connection: Connection) -> tuple[int, int]:

@@ -60,7 +60,7 @@ class Rows:
                 f"The replica identity of {table.name} no longer contains the key ({', '.join(table.key)}): deletions "
                 "cannot be followed.",
                 hint=f"Run ALTER TABLE {quoted(relation.schema, table.name)} REPLICA IDENTITY FULL in the source; what was "
-                "deleted meanwhile needs a new snapshot.",
+                f"deleted meanwhile needs `rowtide init --snapshot {table.name}`.",
             )
         places = tuple(relation.columns.index(n) if n in relation.columns else -1 for n in table.names)
         self._known[relation.oid] = _Known(table, places)
@@ -148,6 +148,6 @@ def _key(table: Table, row: tuple[Value, ...]) -> tuple[str, ...]:
     if not all(isinstance(value, str) for value in key):
         raise CaptureStoppedError(
             f"A change of {table.name} does not tell its key ({', '.join(table.key)}).",
-            hint="Give the source's table that primary key and REPLICA IDENTITY DEFAULT, and take a new snapshot.",
+            hint="Give the source's table that primary key and REPLICA IDENTITY DEFAULT, and run `rowtide init --snapshot`.",
         )
     return key  # type: ignore[return-value]

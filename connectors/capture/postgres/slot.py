@@ -15,7 +15,7 @@ from connectors.capture.running import CaptureStoppedError, SourceUnavailableErr
 
 log = structlog.get_logger()
 
-_FRESH = "Take a new snapshot into a new topic."
+_FRESH = "Run `rowtide init --snapshot`, then start again."
 
 
 class Slot:

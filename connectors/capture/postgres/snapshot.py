@@ -13,6 +13,7 @@ from connectors.capture.postgres.preflight import Found, quoted
 from connectors.capture.postgres.rows import encoded
 from connectors.capture.postgres.writer import CHUNK, CHUNK_BYTES, Encoded, Writer, moved
 from connectors.capture.running import Reporter
+from connectors.event import encode_truncate
 from connectors.failpoints import failpoint
 from connectors.table import Table
 
@@ -26,19 +27,21 @@ def read_tables(
     reporter: Reporter,
     stop: threading.Event,
 ) -> bool:
-    """Append the tables' rows, from the position's table and key on; False if stopped before the end.
+    """Append the rows of the position's tables, behind its key in the first of them; False if stopped before the end.
 
     The connection's transaction decides what is seen. Memory does not grow with the rows.
     """
-    names = [table.name for table in tables]
-    begin = names.index(position.table) if position.table in names else 0
+    declared = {table.name: table for table in tables}
     now = writer.now_ms()
-    for table in tables[begin:]:
-        at = position if table.name == position.table else moved(position, table=table.name, last=None, rows=0)
-        try:
-            _read_table(connection, table, found, writer, at, now, reporter, stop)
-        except _StoppedError:
-            return False
+    at = position
+    for name in position.tables:
+        behind = moved(at, tables=at.tables[1:], last=None, rows=0)
+        if name in declared:
+            try:
+                _read_table(connection, declared[name], found, writer, at, behind, now, reporter, stop)
+            except _StoppedError:
+                return False
+        at = behind
     return True
 
 
@@ -52,17 +55,21 @@ def _read_table(
     found: Found,
     writer: Writer,
     position: Position,
+    behind: Position,
     now: int,
     reporter: Reporter,
     stop: threading.Event,
 ) -> None:
+    """Read one table from the position on; `behind` is the position behind it."""
     estimate = _estimate(connection, writer.schema, table.name)
     source = writer.source(table, now, position.lsn, snapshot="true")
     rows, messages, size = position.rows, list[Encoded](), 0
     key: tuple[str, ...] = ()
+    if position.emptying and position.last is None:
+        messages.append(encode_truncate(source=source))
 
-    def flush() -> None:
-        writer.append(messages, now, moved(position, last=key, rows=rows))
+    def flush(following: Position) -> None:
+        writer.append(messages, now, following)
         failpoint("snapshot_chunk")
         reporter.advanced(table.name, rows, estimate)
 
@@ -76,12 +83,12 @@ def _read_table(
             if len(messages) >= CHUNK or size >= CHUNK_BYTES:
                 if stop.is_set():
                     raise _StoppedError
-                flush()
+                flush(moved(position, last=key, rows=rows))
                 messages, size = [], 0
     if stop.is_set():
         raise _StoppedError
     if messages:
-        flush()
+        flush(behind)
     reporter.completed(table.name, rows)
 
 

@@ -171,7 +171,7 @@ class Stream:
         if not self._messages:
             return
         if self._begin is not None and self._index:
-            self._store(self._messages, self._ts_ms, self._begin.lsn, self._index)
+            self._store(self._messages, self._ts_ms, self._begin.lsn, self._index, partial=True)
             failpoint("piece")
         else:
             self._store(self._messages, self._ts_ms, self._lsn, self._done)
@@ -179,8 +179,9 @@ class Stream:
         self._replication.confirm(self._position.reached)
         failpoint("confirmed")
 
-    def _store(self, messages: list[Encoded], ts_ms: int, lsn: int, index: int) -> None:
-        position = moved(self._position, lsn=lsn, index=index, reached=max(self._position.reached, self._reached))
+    def _store(self, messages: list[Encoded], ts_ms: int, lsn: int, index: int, *, partial: bool = False) -> None:
+        reached = max(self._position.reached, self._reached)
+        position = moved(self._position, lsn=lsn, index=index, partial=partial, reached=reached)
         self._writer.append(messages, ts_ms, position)
         self._position = position
 

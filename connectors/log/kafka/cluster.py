@@ -228,7 +228,7 @@ class Cluster:
         if present.id != expected:
             raise TopicReplacedError(
                 f"The topic {topic} was deleted and created anew: the stored positions are of the one before.",
-                hint="Rebuild from what is in it now with `rowtide rebuild`, once the source's snapshot is in it.",
+                hint="Run `rowtide init --snapshot`, then start again; or `rowtide rebuild`, if all of the source is in it.",
             )
         if known is not None and present.partitions > known.partitions:
             raise PartitionsAddedError(

@@ -165,7 +165,9 @@ class KafkaLog:
     def _check_same(self, topic: str, topic_id: str) -> None:
         """What the servers have of the transaction is in the topic whose id is stored with the position."""
         if self._cluster.check([topic], now=True)[topic].id != topic_id:
-            raise TopicReplacedError(f"The topic {topic} was created anew.", hint="Take a new snapshot into it.")
+            raise TopicReplacedError(
+                f"The topic {topic} was created anew.", hint="Run `rowtide init --snapshot`, then start again."
+            )
 
     def source_position(self, topic: str) -> str | None:
         """See `Log`. It is that of the topic as it is: a topic created anew has none."""

@@ -102,14 +102,14 @@ class Session:
                 raise RetentionGapError(
                     f"The events {offset} to {start - 1} of {place.topic}/{place.partition} are no longer in the log: it "
                     f"begins at {start}.",
-                    hint="What they changed is lost to the log: take a new snapshot of the source, and raise retention.ms "
-                    "of the topic.",
+                    hint="What they changed is lost to the log: run `rowtide init --snapshot`, then start again, and raise "
+                    "retention.ms of the topic.",
                 )
             if offset > end:
                 raise LogTruncatedError(
                     f"The position {offset} of {place.topic}/{place.partition} lies behind the end of the log, {end}.",
-                    hint="The cluster lost records (an unclean leader election, or a restored disk): rebuild with "
-                    "`rowtide rebuild`, after a new snapshot of the source.",
+                    hint="The cluster lost records (an unclean leader election, or a restored disk): run "
+                    "`rowtide init --snapshot`, then start again.",
                 )
 
     def _opened(self) -> Consumer:
