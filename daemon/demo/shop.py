@@ -45,27 +45,50 @@ def create_shop(
     rentals: int = 3000,
 ) -> None:
     """Create the schema and a past of some weeks that ends at `start` (naive, the shop's wall time)."""
-    rng, faker = random.Random(seed), Faker(["en_GB", "de_DE", "fr_FR"])  # noqa: S311 - sample data
-    faker.seed_instance(seed)
     connection.execute(SCHEMA)
     with connection.cursor() as cursor:
-
-        def fill(table: str, rows: Iterator[tuple[Any, ...]]) -> None:
-            with cursor.copy(f"COPY {table} FROM STDIN") as copy:
+        for table, columns, rows in shop_rows(
+            start, seed=seed, films=films, customers=customers, items=items, rentals=rentals
+        ):
+            with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)
-
-        fill("store", ((n,) for n in (1, 2)))
-        names = ["Action", "Animation", "Comedy", "Documentary", "Drama", "Family", "Horror", "Music", "Travel"]
-        fill("category", enumerate(names, start=1))
-        fill("film", (_film(rng, faker, n) for n in range(1, films + 1)))
-        fill("film_category", ((n, rng.randint(1, len(names))) for n in range(1, films + 1)))
-        fill(
-            "inventory",
-            ((n, rng.randint(1, films), rng.randint(1, 2), "available", start) for n in range(1, items + 1)),
+    for table in ("rental", "payment"):
+        connection.execute(
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), (SELECT max({table}_id) FROM {table}))"
         )
-        fill("customer", (_customer(rng, faker, n, start) for n in range(1, customers + 1)))
-    _past(connection, rng, start, items, customers, rentals)
+
+
+Rows = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
+
+
+def shop_rows(
+    start: datetime,
+    *,
+    seed: int,
+    films: int = 200,
+    customers: int = 300,
+    items: int = 1200,
+    rentals: int = 3000,
+) -> Iterator[Rows]:
+    """A shop's rows for any database, parents first: table, columns, rows. Payments get their numbers from it."""
+    rng, faker = random.Random(seed), Faker(["en_GB", "de_DE", "fr_FR"])  # noqa: S311 - sample data
+    faker.seed_instance(seed)
+    yield "store", ("store_id",), [(n,) for n in (1, 2)]
+    names = ["Action", "Animation", "Comedy", "Documentary", "Drama", "Family", "Horror", "Music", "Travel"]
+    yield "category", ("category_id", "name"), list(enumerate(names, start=1))
+    film = ("film_id", "title", "rental_duration", "rental_rate", "replacement_cost", "length", "rating")
+    yield "film", film, [_film(rng, faker, n) for n in range(1, films + 1)]
+    yield "film_category", ("film_id", "category_id"), [(n, rng.randint(1, len(names))) for n in range(1, films + 1)]
+    item = ("inventory_id", "film_id", "store_id", "status", "last_update")
+    yield (
+        "inventory",
+        item,
+        [(n, rng.randint(1, films), rng.randint(1, 2), "available", start) for n in range(1, items + 1)],
+    )
+    customer = ("customer_id", "store_id", "first_name", "last_name", "email", "active", "create_date")
+    yield "customer", customer, [_customer(rng, faker, n, start) for n in range(1, customers + 1)]
+    yield from _past(rng, start, items, customers, rentals)
 
 
 def _film(rng: random.Random, faker: Faker, number: int) -> tuple[Any, ...]:
@@ -79,9 +102,7 @@ def _customer(rng: random.Random, faker: Faker, number: int, start: datetime) ->
     return number, rng.randint(1, 2), faker.first_name(), faker.last_name(), email, rng.random() > 0.03, start
 
 
-def _past(
-    connection: psycopg.Connection[Any], rng: random.Random, start: datetime, items: int, customers: int, count: int
-) -> None:
+def _past(rng: random.Random, start: datetime, items: int, customers: int, count: int) -> Iterator[Rows]:
     """Rentals of the last weeks, most of them returned, and their payments."""
     free_from: dict[int, datetime | None] = dict.fromkeys(range(1, items + 1), start - timedelta(days=45))
     rentals, payments = [], []
@@ -100,17 +121,9 @@ def _past(
         if back is not None or rng.random() < 0.5:
             amount = rng.choice(RATES) + (Decimal(rng.randint(0, 3)) * Decimal("1.50") if rng.random() < 0.3 else 0)
             payments.append((customer, rng.randint(1, 2), rental_id, amount, back or at))
-    with connection.cursor() as cursor:
-        with cursor.copy("COPY rental FROM STDIN") as copy:
-            for rental in rentals:
-                copy.write_row(rental)
-        with cursor.copy("COPY payment (customer_id, staff_id, rental_id, amount, payment_date) FROM STDIN") as copy:
-            for payment in payments:
-                copy.write_row(payment)
-    for table in ("rental", "payment"):
-        connection.execute(
-            f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), (SELECT max({table}_id) FROM {table}))"
-        )
+    rental = ("rental_id", "rental_date", "inventory_id", "customer_id", "return_date", "staff_id")
+    yield "rental", rental, rentals
+    yield "payment", ("customer_id", "staff_id", "rental_id", "amount", "payment_date"), payments
 
 
 class Traffic:
