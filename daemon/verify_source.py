@@ -8,7 +8,7 @@ judged again: behind the place of the source's log at which it was read, and onl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 REFUSED = "refused"  # stands for a row that cannot be in the mirror: its event would be parked
 _ROUNDS = 6  # how often a row that moves is looked at again
-_PENDING = 10_000  # rows that differ, of one table, before they are judged
+_PENDING = 10_000  # rows that seem to differ before they are judged
+_NEVER = "never"  # what no hash is
 _POLL = 0.05  # seconds between two looks at how far the mirror is
 
 
@@ -117,7 +118,7 @@ def verify_source(app: App, request: Request) -> Result:
         instance.require(connection, app.name, app.analysis)
         mirror = MirrorRows(connection, app.name)
         comparison = _Comparison(app, request, source, mirror, connection)
-        checks = [comparison.compare(table) for table in tables]
+        checks = comparison.compare(tables)
     return Result(checks, comparison.settled)
 
 
@@ -176,20 +177,24 @@ class _Comparison:
         self.settled = True
         self._children = _children(connection, app.name)
 
-    def compare(self, table: Table) -> SourceCheck:
-        """One table, range by range."""
-        check, pending = SourceCheck(table.name), set[Key]()
-        steps = self._ranges(table, check) if self._source.is_orderly(table) else self._pages(table, check)
-        for suspects in steps:
-            pending |= suspects
-            if len(pending) >= _PENDING:
-                self._judge(table, pending, check)
-                pending = set()
-            if self._request.on_progress is not None:
-                self._request.on_progress(table.name, check.rows)
-        self._judge(table, pending, check)
-        check.keys.sort(key=lambda entry: repr(entry["key"]))
-        return check
+    def compare(self, tables: Sequence[Table]) -> list[SourceCheck]:
+        """Table by table, range by range; what seems to differ is judged together."""
+        checks = {table.name: SourceCheck(table.name) for table in tables}
+        pending: dict[str, set[Key]] = {}
+        for table in tables:
+            check = checks[table.name]
+            orderly = self._source.is_orderly(table)
+            for suspects in self._ranges(table, check) if orderly else self._pages(table, check):
+                pending.setdefault(table.name, set()).update(suspects)
+                if sum(map(len, pending.values())) >= _PENDING:
+                    self._judge(pending, checks)
+                    pending = {}
+                if self._request.on_progress is not None:
+                    self._request.on_progress(table.name, check.rows)
+        self._judge(pending, checks)
+        for check in checks.values():
+            check.keys.sort(key=lambda entry: repr(entry["key"]))
+        return list(checks.values())
 
     def _pace(self, rows: int) -> None:
         """Wait until so many more rows may have been read."""
@@ -271,47 +276,66 @@ class _Comparison:
 
     # --- judging ---
 
-    def _judge(self, table: Table, suspects: set[Key], check: SourceCheck) -> None:
+    def _judge(self, pending: Mapping[str, set[Key]], checks: Mapping[str, SourceCheck]) -> None:
         """Look again at what seems to differ, behind the source's place at which it was read."""
-        confirmed: dict[Key, str | None] = {}
+        confirmed: dict[tuple[str, Key], str | None] = {}
+        suspects = {name: keys for name, keys in pending.items() if keys}
         for _ in range(_ROUNDS):
             if not suspects:
                 return
-            suspects = self._round(table, sorted(suspects), check, confirmed)
-        check.moving += len(suspects)
+            suspects = self._round(suspects, checks, confirmed)
+        for name, keys in suspects.items():
+            checks[name].moving += len(keys)
 
     def _round(
-        self, table: Table, keys: Sequence[Key], check: SourceCheck, confirmed: dict[Key, str | None]
-    ) -> set[Key]:
+        self,
+        suspects: Mapping[str, set[Key]],
+        checks: Mapping[str, SourceCheck],
+        confirmed: dict[tuple[str, Key], str | None],
+    ) -> dict[str, set[Key]]:
         """Judge what stands still; returns what moves.
 
-        What foreign keys do to a row, the log does not tell: such a row must be found wrong twice in the same way.
+        A row stands still if the source tells it twice alike and the log tells nothing of it in between. What foreign
+        keys do to a row, the log does not tell: such a row must be found wrong twice in the same way.
         """
+        tables = {name: self._app.domain.tables[name] for name in suspects}
         begin = self._ends()
-        before = self._both(table, keys)
+        before = {name: self._both(tables[name], sorted(keys)) for name, keys in suspects.items()}
         settled = self._pass()
-        mirrored = {k: h for part in _parts(keys) for k, h in self._mirror.hashes(table, Keys(part)).items()}
-        after = self._both(table, keys)
-        still = {key for key in keys if before.get(key) == after.get(key)}
-        wrong = {key for key in still if before.get(key) != mirrored.get(key)}
-        moved = set(keys) - still
-        if wrong:
+        mirrored = {
+            name: {
+                k: h for part in _parts(sorted(keys)) for k, h in self._mirror.hashes(tables[name], Keys(part)).items()
+            }
+            for name, keys in suspects.items()
+        }
+        after = {name: self._both(tables[name], sorted(keys)) for name, keys in suspects.items()}
+        moved, wrong = dict[str, set[Key]](), dict[str, set[Key]]()
+        for name, keys in suspects.items():
+            moved[name] = {key for key in keys if before[name].get(key) != after[name].get(key)}
+            wrong[name] = {key for key in keys - moved[name] if before[name].get(key) != mirrored[name].get(key)}
+        if any(wrong.values()):
             settled = self._pass() and settled
-            touched = self._touched(table, begin)
-            moved |= wrong if touched is None else wrong & touched
-            wrong -= moved
-            if table.name.lower() in self._children:
-                again = {key for key in wrong if key not in confirmed or confirmed[key] != mirrored.get(key)}
-                confirmed.update({key: mirrored.get(key) for key in again})
-                wrong -= again
-                moved |= again
-        self.settled = self.settled and (settled or not (wrong or moved))
-        for key in sorted(wrong):
-            kind = "missing" if key not in mirrored else "unexpected" if key not in before else "different"
-            setattr(check, kind, getattr(check, kind) + 1)
-            if len(check.keys) < self._request.limit:
-                check.keys.append({"key": dict(zip(table.key, key, strict=True)), "is": kind})
-        return moved
+            touched = self._touched({name: tables[name] for name, keys in wrong.items() if keys}, begin)
+            for name, told in touched.items():
+                again = wrong[name] if told is None else wrong[name] & told
+                if name.lower() in self._children:
+                    seen = mirrored[name]
+                    unconfirmed = {k for k in wrong[name] if confirmed.get((name, k), _NEVER) != seen.get(k)}
+                    confirmed.update({(name, key): seen.get(key) for key in unconfirmed})
+                    again |= unconfirmed
+                moved[name] |= again
+                wrong[name] -= again
+        self.settled = self.settled and (settled or (not any(wrong.values()) and not any(moved.values())))
+        for name, keys in wrong.items():
+            for key in sorted(keys):
+                self._tell(checks[name], tables[name], key, key in before[name], key in mirrored[name])
+        return {name: keys for name, keys in moved.items() if keys}
+
+    def _tell(self, check: SourceCheck, table: Table, key: Key, there: bool, here: bool) -> None:
+        kind = "missing" if not here else "unexpected" if not there else "different"
+        setattr(check, kind, getattr(check, kind) + 1)
+        if len(check.keys) < self._request.limit:
+            check.keys.append({"key": dict(zip(table.key, key, strict=True)), "is": kind})
 
     def _ends(self) -> dict[TopicPartition, int]:
         return {place: extent.end for place, extent in self._app.log.extents(self._app.domain.topics).items()}
@@ -347,23 +371,26 @@ class _Comparison:
                     return True
         return False
 
-    def _touched(self, table: Table, begin: dict[TopicPartition, int]) -> set[Key] | None:
-        """The keys of the table of which the log tells since; None: of all."""
-        keys: set[Key] = set()
-        positions = dict(begin)
-        ends = self._ends()
+    def _touched(self, tables: Mapping[str, Table], begin: Mapping[TopicPartition, int]) -> dict[str, set[Key] | None]:
+        """The keys of each table of which the log tells since; None: of all."""
+        found: dict[str, set[Key]] = {name: set() for name in tables}
+        emptied: set[str] = set()
+        positions, ends = dict(begin), self._ends()
         while any(positions[place] < ends.get(place, 0) for place in positions):
             records = self._app.log.read(positions, limit=5000)
-            if not records:
-                break
             for record in records:
                 positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
                 event = decode(self._decoder, record)
-                if isinstance(event, Truncate) and event.table == table.name:
-                    return None
-                if isinstance(event, Change) and event.table == table.name:
-                    keys.add(event.key)
-        return self._mirror.keys_of(table, list(keys))
+                if isinstance(event, Truncate):
+                    emptied.add(event.table)
+                elif isinstance(event, Change) and event.table in found:
+                    found[event.table].add(event.key)
+            if not records:
+                break
+        return {
+            name: None if name in emptied else self._mirror.keys_of(tables[name], list(keys))
+            for name, keys in found.items()
+        }
 
 
 def _differing(there: dict[Key, str], here: dict[Key, str]) -> set[Key]:

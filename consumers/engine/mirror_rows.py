@@ -92,8 +92,8 @@ class MirrorRows:
         texts = [canonical(f"m.{quote(c.name)}", c.type) for c in table.columns]
         given = [list(values) for values in zip(*rows, strict=True)]
         query = (
-            f"SELECT {postgres_row_hash(texts)}, {_keys(table)} FROM (SELECT u.n, {cast} FROM "
-            f"unnest({', '.join(['%s::text[]'] * len(columns))}) WITH ORDINALITY AS u({', '.join(columns)}, n)) AS m ORDER BY m.n"
+            f"SELECT {postgres_row_hash(texts)}, {_keys(table)} FROM (SELECT u.__ord, {cast} FROM "
+            f"unnest({', '.join(['%s::text[]'] * len(columns))}) WITH ORDINALITY AS u({', '.join(columns)}, __ord)) AS m ORDER BY m.__ord"
         )
         return [(tuple(row[1:]), row[0]) for row in self._execute(query, given)]
 

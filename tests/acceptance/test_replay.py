@@ -114,7 +114,7 @@ def test_a_killed_rebuild_is_gone_on_with(typed, database: str, here: Any, start
     assert typed(*here, "verify").returncode == 0
 
 
-@pytest.mark.parametrize("point", ["replay_begun", "replay_absorbed:2", "replay_recomputed", "replay_fenced"])
+@pytest.mark.parametrize("point", ["replay_absorbed:2", "replay_recomputed"])
 def test_a_killed_replay_from_a_position_is_gone_on_with(
     typed, database: str, here: Any, start: Daemons, tmp_path: Path, point: str
 ) -> None:
