@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 _SECRET = re.compile(r"password|secret|jaas|token|keystore\.key|passphrase", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\$\{[^}]+\}")
+_LOOK = 0.2  # seconds between two looks at the snapshot
+_LOOKS = 50  # a failure from before may be told for so many after a restart
 _FAMILIES: Mapping[str, Kind] = {
     "mysql": "mysql",
     "mariadb": "mariadb",
@@ -184,7 +186,7 @@ def register(
     """
     _refuse_unfit(app, wanted)
     target.require(class_of(wanted.kind))
-    if problems := target.validate(wanted.config):
+    if problems := target.validate(wanted.name, wanted.config):
         raise ConnectError(
             f"Kafka Connect refuses the connector {wanted.name}: {problems[0]}.", hint=advice(problems[0])
         )
@@ -196,15 +198,20 @@ def register(
     fresh = wanted.name not in target.names()
     following = Following(app.log, notification_topic(wanted.name), wanted.topics, fresh=fresh)
     target.put(wanted.name, wanted.config)
+    failed_before = not fresh and target.state(wanted.name).state == "FAILED"
+    if failed_before:
+        target.restart(wanted.name)  # the same configuration does not start it anew
+    looks = 0
     while True:
-        state = target.state(wanted.name)
-        if state.state == "FAILED":
+        state, looks = target.state(wanted.name), looks + 1
+        failed_before = failed_before and state.state == "FAILED" and looks < _LOOKS
+        if state.state == "FAILED" and not failed_before:
             raise ConnectError(f"The connector {wanted.name} failed: {state.reason}.", hint=advice(state.reason))
         progress = following.progress()
         on_progress(progress)
         if progress.outcome is not None and state.state == "RUNNING":
             break
-        wait(0.2)
+        wait(_LOOK)
     return {
         "connector": wanted.name,
         "new": fresh,

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from connectors.errors import RowtideError
@@ -70,10 +70,10 @@ class Connect:
                 hint="Install Debezium's plugin for this database (3.1 or newer) in its plugin.path and restart it.",
             )
 
-    def validate(self, config: Mapping[str, str]) -> list[str]:
+    def validate(self, name: str, config: Mapping[str, str]) -> list[str]:
         """What Connect finds wrong with a configuration; it tries to log in to the source. Empty: nothing."""
-        name = config["connector.class"]
-        found = self._call("PUT", f"/connector-plugins/{urllib.parse.quote(name)}/config/validate", dict(config))
+        path = f"/connector-plugins/{urllib.parse.quote(config['connector.class'])}/config/validate"
+        found = self._call("PUT", path, dict(config) | {"name": name})
         problems = []
         for entry in found.get("configs", []):
             value = entry.get("value") or {}
@@ -195,6 +195,7 @@ def failure(trace: str) -> str:
 _ADVICE: tuple[tuple[str, str], ...] = (
     ("access denied", "Run what `rowtide debezium config --grants` prints in the source; check user and password."),
     ("password authentication failed", "Check the user and the password that Connect's placeholder leads to."),
+    ("privilege", "Run what `rowtide debezium config --grants` prints in the source, then register it again."),
     ("permission denied", "Run what `rowtide debezium config --grants` prints in the source."),
     ("must be superuser", "Run what `rowtide debezium config --grants` prints in the source."),
     ("publication", "Run what `rowtide debezium config --grants` prints in the source, as its owner."),
@@ -215,22 +216,3 @@ def advice(message: str) -> str:
     """What to do about a message of Connect, of Debezium or of the source: only a hint is chosen by it."""
     lower = message.lower()
     return next((hint for words, hint in _ADVICE if words in lower), "See the log of Kafka Connect's worker.")
-
-
-def await_running(
-    connect: Connect, name: str, *, seconds: float = 120, wait: Callable[[float], object] = time.sleep
-) -> ConnectorState:
-    """Wait until a connector and its task run. Raises ConnectError where it failed or does not come."""
-    deadline = time.monotonic() + seconds
-    while True:
-        state = connect.state(name)
-        if state.state == "RUNNING":
-            return state
-        if state.state == "FAILED":
-            raise ConnectError(f"The connector {name} failed: {state.reason}.", hint=advice(state.reason))
-        if time.monotonic() > deadline:
-            raise ConnectError(
-                f"The connector {name} is {state.state} after {seconds:.0f} s.",
-                hint="See the log of Kafka Connect's worker.",
-            )
-        wait(0.1)
