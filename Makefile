@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-fast kills lint bench lock wheel stack-jars stack-mariadb clean
+.PHONY: help demo test test-fast kills lint bench lock wheel stack stack-jars stack-mariadb clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -19,6 +19,9 @@ demo: .venv/installed ## the main job on the embedded database: make demo ARGS="
 
 test: .venv/installed lint wheel stack-jars stack-mariadb ## everything: lint, the tree, the installed wheel
 	$(BIN)/python -m pytest $(ARGS)
+
+stack: .venv/installed ## MariaDB, Kafka, Debezium, PostgreSQL and Rowtide, natively: make stack ARGS="--traffic"
+	@$(BIN)/python -m deploy.stack $(ARGS)
 
 stack-mariadb: .venv/installed ## Debian's MariaDB server, where this machine may have it
 	@$(BIN)/python -m deploy.stack.mariadb

@@ -70,6 +70,11 @@ class KafkaConnect:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.alive
+
+    @property
     def pid(self) -> int:
         """The worker's process id."""
         return self._process.pid

@@ -26,7 +26,7 @@ UV = "0.13.8"
 DOMAIN = "rental"
 TOPIC = "dvdrental"  # where the connector sends everything, in commit order; the domain reads it
 OWN_TOPIC = "rowtide.rental"  # what Rowtide itself records for the domain
-CONNECTOR = "rowtide-rental"
+CONNECTOR = "rental"
 SHOP = "shop"  # the source's database
 STATE = "rowtide"  # the state database and its owner
 CAPTURE_USER = "rowtide"  # reads the source
@@ -152,9 +152,10 @@ def rowtide(addresses: Addresses, *, secrets: str) -> dict[str, str]:
     settings = {
         "ROWTIDE_DOMAIN": DOMAIN,
         "ROWTIDE_STATE__DSN_FILE": f"{secrets}/state/dsn",
-        # Debezium captures; the source's address is for comparing the mirror with it.
+        # Debezium captures; the source's address is for the connector, the foreign keys, the flags and verify.
         "ROWTIDE_SOURCE__KIND": "none",
         "ROWTIDE_SOURCE__DSN_FILE": f"{secrets}/source/dsn",
+        "ROWTIDE_SOURCE__WRITE_BACK": "true",
         "ROWTIDE_LOG__KIND": "kafka",
         "ROWTIDE_LOG__SERVERS": str(addresses.kafka),
         "ROWTIDE_WEB__PORT": str(addresses.page.port),
@@ -170,21 +171,12 @@ def rowtide(addresses: Addresses, *, secrets: str) -> dict[str, str]:
     return settings
 
 
-def connect_variables(addresses: Addresses, *, secrets: str) -> dict[str, str]:
-    """The variables and files that the connector's configuration names: `${env:NAME}`, with the password in a file."""
-    return {
-        "ROWTIDE_SOURCE_HOST": addresses.mariadb.host,
-        "ROWTIDE_SOURCE_PORT": str(addresses.mariadb.port),
-        "ROWTIDE_SOURCE_USER": CAPTURE_USER,
-        "ROWTIDE_SOURCE_DATABASE": SHOP,
-        "ROWTIDE_KAFKA_SERVERS": str(addresses.kafka),
-        "ROWTIDE_SOURCE_PASSWORD_FILE": f"{secrets}/source/connect.properties",
-    }
+def register(addresses: Addresses, *, secrets: str) -> list[str]:
+    """The command of `rowtide` that registers the connector; Connect finds the password in a file.
 
-
-def connector_settings(addresses: Addresses, *, secrets: str) -> dict[str, str]:
-    """What the connector's configuration has otherwise than a ready one."""
-    return {
-        "database.port": str(addresses.mariadb.port),
-        "database.password": f"${{file:{secrets}/source/connect.properties:password}}",
-    }
+    Args:
+        addresses: where the servers are.
+        secrets: the folder of the secrets, as Connect's worker sees it.
+    """
+    place = f"file:{secrets}/source/connect.properties:password"
+    return ["debezium", "register", "--connect", f"http://{addresses.connect}", "--password-from", place]

@@ -70,6 +70,11 @@ class KafkaBroker:
         return self._controller
 
     @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.alive
+
+    @property
     def pid(self) -> int:
         """The broker's process id."""
         return self._process.pid

@@ -82,6 +82,11 @@ class MariaDB:
 
     # --- running ---
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.alive
+
     def start(self, timeout: float = _START) -> None:
         """Start the server (its folder is made at the first start) and wait until it answers."""
         if self._process.alive:

@@ -46,7 +46,7 @@ def write_addresses(
     """
     password = passwords["source"]
     _write(folder / "source" / "connect.properties", f"password={password}\n", mode)
-    _write(folder / "source" / "dsn", f"mysql://{CAPTURE_USER}:{quote(password, safe='')}@{source}/{SHOP}", mode)
+    _write(folder / "source" / "dsn", f"mariadb://{CAPTURE_USER}:{quote(password, safe='')}@{source}/{SHOP}", mode)
     _write(folder / "state" / "dsn", state, mode)
 
 
