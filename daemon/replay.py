@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,6 +97,7 @@ def replay(app: App, request: Request) -> dict[str, Any]:
             build.take_in()
             changes = build.compare() if request.compares else None
             rebuild.analyze(control, app.analysis, app.name)
+            pushes = _pushes(control, app)
             if request.apply:
                 build.swap()
         return {
@@ -107,10 +108,25 @@ def replay(app: App, request: Request) -> dict[str, Any]:
             "applied": request.apply,
             "seconds": round(time.monotonic() - began, 3),
             "begun_anew": build.anew,
-            "pushes": 0,
+            "pushes": pushes,
+            "pending": _pending(app, changes or []),
             "tables": None if changes is None else [change.as_dict() for change in changes],
             "same": None if changes is None else all(change.same for change in changes),
         }
+
+
+def _pushes(control: rebuild.Connection, app: App) -> int:
+    """How many deliveries were taken up for the new tables: none, for nobody reads them before the swap."""
+    row = control.execute(
+        "SELECT count(*) FROM rowtide.delivery WHERE instance = %s", [rebuild.fresh_name(app.name)]
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _pending(app: App, changes: Sequence[TableChange]) -> dict[str, int]:
+    """By model of pending deliveries, how many rows the swap would bring that are not pending as they are now."""
+    models = {entry.model for entry in app.domain.write_back.values()}
+    return {change.name: change.added + change.changed for change in changes if change.name in models}
 
 
 def discard(app: App) -> bool:

@@ -88,7 +88,9 @@ def _tell(summary: dict[str, Any]) -> None:
     for table in summary["tables"]:
         if table["shape"]:
             typer.echo(f"{table['name']}: its columns differ, or it is in one of both only")
-    typer.echo("pushed to QuickBooks and sources: 0")
+    typer.echo(f"pushed to QuickBooks and sources: {summary['pushes']}")
+    for model, count in summary["pending"].items():
+        typer.echo(f"{model}: {count} deliveries {'came' if summary['applied'] else 'would come'} with the swap")
     if summary["applied"]:
         typer.echo("swapped" if not summary["same"] else "swapped: nothing has changed")
     elif summary["same"]:
