@@ -49,6 +49,7 @@ wheel: .venv/installed ## the installable wheel, in dist/
 
 lock: ## pin the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --constraints requirements.lock pyproject.toml -o deploy/requirements.lock
 
 clean:
 	rm -rf .venv dist
