@@ -28,7 +28,7 @@ from daemon.settings import Settings, source_kind
 if TYPE_CHECKING:
     from daemon.app import App
 
-_BEHIND_MS = 10_000  # a batch may be so old when it is committed, and the models still count as current
+_BEHIND = 10.0  # seconds: so far may the models be behind log and source and still count as current
 _QUIET = 2.0  # seconds without a batch after which the age of the last one says nothing
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -58,8 +58,14 @@ class Currency:
     """Whether an instance's models are as the source is now.
 
     A pending row of models that lag is about a past that may be over: what it asks for would be written and taken
-    back. So deliveries wait until the log was read up to where it ended a moment ago, and until the changes that come
+    back. So deliveries wait until the models hold what the log held some seconds ago, and until the changes that come
     are young, or none come.
+
+    Args:
+        name: the instance's.
+        ends: where the log's partitions end now.
+        is_at_end: whether there is nothing to read from given positions: some logs end behind their last record.
+        clock: seconds that only rise.
     """
 
     def __init__(
@@ -73,7 +79,8 @@ class Currency:
         self._ends = ends
         self._is_at_end = is_at_end
         self._clock = clock
-        self._before: Mapping[TopicPartition, int] | None = None
+        self._mark: tuple[float, Mapping[TopicPartition, int]] | None = None
+        self._held: float | None = None  # the models hold what the log held then
         self._last = clock()
         self._lag_ms: float | None = None
 
@@ -84,22 +91,31 @@ class Currency:
 
     def __call__(self, connection: Connection) -> bool:
         """Whether the models are current, by the positions in the state database."""
+        now = self._clock()
+        is_quiet = now - self._last >= _QUIET
+        try:
+            self._look(connection, now, is_quiet=is_quiet)
+        except RowtideError:
+            return False  # the worker says what is wrong with the log
+        is_young = self._lag_ms is not None and self._lag_ms <= _BEHIND * 1000
+        return self._held is not None and now - self._held <= _BEHIND and (is_young or is_quiet)
+
+    def _look(self, connection: Connection, now: float, *, is_quiet: bool) -> None:
+        """Compare the positions with where the log ended at an earlier look, and note where it ends now."""
         rows = connection.execute(
             "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s", [self._name]
         ).fetchall()
         positions = {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
-        try:
-            before, self._before = self._before, dict(self._ends())
-            if before is None or set(before) != set(self._before):
-                return False
-            reached = all(positions.get(place, 0) >= end for place, end in before.items())
-            # Some logs end behind their last record.
-            if not reached and not self._is_at_end({place: positions.get(place, 0) for place in before}):
-                return False
-        except RowtideError:
-            return False  # the worker says what is wrong with the log
-        is_young = self._lag_ms is not None and self._lag_ms <= _BEHIND_MS
-        return is_young or self._clock() - self._last >= _QUIET
+        ends = dict(self._ends())
+        since, mark = self._mark or (now, ends)
+        if all(positions.get(place, 0) >= end for place, end in mark.items()):
+            self._held = since
+        elif is_quiet and self._is_at_end({place: positions.get(place, 0) for place in ends}):
+            self._held = now
+        else:
+            self._mark = (since, mark)
+            return
+        self._mark = (now, ends)
 
 
 def open_dispatcher(app: App, term: lead.Term) -> tuple[Dispatcher, Callable[[BatchStats], None]]:

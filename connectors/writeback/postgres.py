@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from connectors.capture.postgres.connection import Connection, connect, conninfo
 from connectors.capture.postgres.preflight import quoted
@@ -46,7 +47,7 @@ class PostgresFlags:
     """
 
     def __init__(self, dsn: str, *, schema: str, name: str) -> None:
-        self._info = conninfo(dsn, application=f"rowtide_writeback_{name}")
+        self._info = _plain(dsn, f"rowtide_writeback_{name}")
         self._schema = schema
         self._connection: Connection | None = None
 
@@ -153,6 +154,13 @@ class PostgresFlags:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _plain(dsn: str, application: str) -> str:
+    """Capture's way to connect, but with the session settings of the source's own programs: its triggers need them."""
+    info = conninfo(dsn, application=application)
+    own = conninfo_to_dict(dsn).get("options") or ""
+    return make_conninfo(info, options=f"{own} -c client_encoding=UTF8".strip())
 
 
 def _among(key: Sequence[str], count: int) -> str:

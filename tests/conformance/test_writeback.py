@@ -222,7 +222,7 @@ def test_a_refused_value_is_found_and_the_rest_is_written(source: Any, flags: An
         "CREATE TRIGGER no_fives BEFORE UPDATE ON shelf FOR EACH ROW "
         "IF NEW.no = 5 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'secret five'; END IF"
         if source.kind == "mysql"
-        else "CREATE FUNCTION no_fives() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.no = 5 THEN "
+        else "CREATE FUNCTION no_fives() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.no = 5 AND EXISTS (SELECT 1 FROM shelf) THEN "
         "RAISE EXCEPTION 'secret five'; END IF; RETURN NEW; END $$; "
         "CREATE TRIGGER no_fives BEFORE UPDATE ON shelf FOR EACH ROW EXECUTE FUNCTION no_fives()"
     )
