@@ -41,14 +41,20 @@ def demo(
 
 def init(
     context: typer.Context,
+    tables: list[str] = typer.Argument(None, help="With --snapshot: the tables to read; all where none is named."),
+    snapshot: bool = typer.Option(False, "--snapshot", help="Have capture read the source's tables anew."),
     yes: bool = typer.Option(False, "--yes", help="Add to the source the flag columns that it lacks."),
     json_output: bool = JSON_OPTION,
 ) -> None:
     """Make topics, tables and indexes of the domain where they are absent; look at the source's flag columns."""
-    from daemon import writeback  # noqa: PLC0415 - brings the sources' drivers with it
+    from daemon import anew, writeback  # noqa: PLC0415 - brings the sources' drivers with it
 
+    if tables and not snapshot:
+        raise RowtideError("Tables are named only with --snapshot.", hint=f"rowtide init --snapshot {' '.join(tables)}")
     with context.obj.app() as app:
         done = app.init()
+        if snapshot:
+            done += anew.ask(app, tables or [])
         lacking = writeback.missing_columns(app) if writeback.enabled(app.settings, app.domain) else []
         if lacking and yes:
             writeback.add_columns(app, lacking)
