@@ -108,14 +108,18 @@ class Currency:
         positions = {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
         ends = dict(self._ends())
         since, mark = self._mark or (now, ends)
-        if all(positions.get(place, 0) >= end for place, end in mark.items()):
-            self._held = since
-        elif is_quiet and self._is_at_end({place: positions.get(place, 0) for place in ends}):
+        if _holds(positions, ends) or (is_quiet and self._is_at_end({p: positions.get(p, 0) for p in ends})):
             self._held = now
+        elif _holds(positions, mark):
+            self._held = since
         else:
             self._mark = (since, mark)
             return
         self._mark = (now, ends)
+
+
+def _holds(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> bool:
+    return all(positions.get(place, 0) >= end for place, end in ends.items())
 
 
 def open_dispatcher(app: App, term: lead.Term) -> tuple[Dispatcher, Callable[[BatchStats], None]]:
