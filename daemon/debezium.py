@@ -41,7 +41,6 @@ log = structlog.get_logger()
 _SECRET = re.compile(r"password|secret|jaas|token|keystore\.key|passphrase", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\$\{[^}]+\}")
 _LOOK = 0.2  # seconds between two looks at the snapshot
-_LOOKS = 50  # a failure from before may be told for so many after a restart
 _FAMILIES: Mapping[str, Kind] = {
     "mysql": "mysql",
     "mariadb": "mariadb",
@@ -196,21 +195,19 @@ def register(
         if topic not in known:
             app.log.create_topic(topic)
     fresh = wanted.name not in target.names()
-    following = Following(app.log, notification_topic(wanted.name), wanted.topics, fresh=fresh)
+    failed = not fresh and target.state(wanted.name).state == "FAILED"
+    following = Following(app.log, notification_topic(wanted.name), wanted.topics, fresh=fresh or failed)
     target.put(wanted.name, wanted.config)
-    failed_before = not fresh and target.state(wanted.name).state == "FAILED"
-    if failed_before:
-        target.restart(wanted.name)  # the same configuration does not start it anew
-    looks = 0
+    if failed:
+        target.start_again(wanted.name)  # the same configuration does not do that
     while True:
-        state, looks = target.state(wanted.name), looks + 1
-        failed_before = failed_before and state.state == "FAILED" and looks < _LOOKS
-        if state.state == "FAILED" and not failed_before:
+        state = target.state(wanted.name)
+        if state.state == "FAILED":
             raise ConnectError(f"The connector {wanted.name} failed: {state.reason}.", hint=advice(state.reason))
         progress = following.progress()
         on_progress(progress)
-        if progress.outcome is not None and state.state == "RUNNING":
-            break
+        if progress.outcome in ("completed", "skipped") and state.state == "RUNNING":
+            break  # one that was broken off has failed, or begins again
         wait(_LOOK)
     return {
         "connector": wanted.name,

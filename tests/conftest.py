@@ -15,6 +15,7 @@ import pytest
 import structlog
 
 from connectors.embedded import EmbeddedPostgres
+from deploy.stack.connect import KafkaConnect
 from deploy.stack.jars import missing
 from deploy.stack.kafka import KafkaBroker
 from deploy.stack.mariadb import MariaDB, ensure_installed
@@ -68,6 +69,13 @@ def broker() -> Iterator[KafkaBroker]:
     if lacking is not None and not os.environ.get("CI"):
         pytest.skip(f"no Kafka: {lacking}")
     with KafkaBroker() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def connect(broker: KafkaBroker) -> Iterator[KafkaConnect]:
+    """A real worker of Kafka Connect with Debezium for the run; register connectors of your own."""
+    with KafkaConnect(broker.servers) as running:
         yield running
 
 

@@ -47,11 +47,11 @@ def config(
     topics: bool = typer.Option(False, "--topics", help="Print the setting log.topics that goes with it."),
 ) -> None:
     """Print the configuration of a connector for the domain's source, as Kafka Connect takes it. No secret is in it."""
-    from consumers.domain import load_domain  # noqa: PLC0415
     from daemon.debezium import Wishes, connector  # noqa: PLC0415
+    from daemon.domains import domain_of  # noqa: PLC0415
 
     loaded = context.obj.load().settings
-    found = load_domain(domain or loaded.domain)
+    found = domain_of(loaded, domain)
     wanted = connector(loaded, found, Wishes(kind, name, per_table, database, password, _pairs(settings)))
     if grants:
         typer.echo("\n".join(wanted.grants(found)))
@@ -103,7 +103,6 @@ def register_(
     how = {
         "completed": f"its snapshot has {done['rows']} rows",
         "skipped": "it goes on where it was: its snapshot was taken before",
-        "aborted": "its snapshot was broken off; it takes it anew at its next start",
     }
     sys.stdout.write(f"the connector {done['connector']} runs; {how[done['snapshot']]}\n")
     typer.echo(f"Next: `rowtide --domain {app.settings.domain} run`.")
