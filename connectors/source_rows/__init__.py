@@ -78,31 +78,28 @@ class SourceRows(Protocol):
         """Release the connection."""
 
 
-ROW_TEXT = "CASE WHEN {x} IS NULL THEN 'N' ELSE octet_length({x})::text || ':' || {x} END"
-
-
 def postgres_row_hash(texts: Sequence[str]) -> str:
-    """The expression that hashes a row of these texts, in PostgreSQL."""
-    return "md5(concat(" + ", ".join(ROW_TEXT.format(x=f"({text})") for text in texts) + "))"
+    """The expression that hashes a row of these texts, in PostgreSQL: each behind its length, NULL without one."""
+    return "md5(concat(" + ", ".join(f"octet_length({text}), ':', {text}" for text in texts) + "))"
 
 
 def postgres_digest(hash_: str, place: str) -> str:
     """The statement that sums the hashes of rows up, in PostgreSQL; `place` is what follows FROM."""
     return (
         "SELECT count(*), coalesce(sum(('x' || substr(h, 1, 15))::bit(60)::bigint), 0), "
-        f"coalesce(sum(('x' || substr(h, 16, 15))::bit(60)::bigint), 0) FROM (SELECT {hash_} AS h FROM {place}) AS s"
+        f"coalesce(sum(('x' || substr(h, 16, 15))::bit(60)::bigint), 0) FROM (SELECT {hash_} AS h FROM {place} OFFSET 0) AS s"  # not merged: the hash is computed once
     )
 
 
 def canonical(expression: str, type_: str) -> str:
     """A text that equal values of a PostgreSQL type share, whichever way they were written."""
-    base = type_.partition("(")[0]
-    if type_.endswith("[]"):
-        return f"CASE WHEN {expression} IS NULL THEN NULL ELSE concat({expression}) END"
+    base = "" if type_.endswith("[]") else type_.partition("(")[0]
     if base == "json":
         return f"({expression})::jsonb::text"
     if base == "numeric":
         return f"trim_scale({expression})::text"
     if base == "character":
         return f"rtrim(({expression})::text)"
-    return f"CASE WHEN {expression} IS NULL THEN NULL ELSE concat({expression}) END"
+    if base == "boolean":
+        return f"CASE WHEN {expression} THEN 't' WHEN NOT {expression} THEN 'f' END"
+    return f"({expression})::text"

@@ -109,7 +109,7 @@ class MySQLRows:
         if None in pairs:
             return None
         texts = [f"CAST({pair[0]} AS BINARY)" for pair in pairs if pair is not None]
-        pieces = ", ".join(f"IF({t} IS NULL, 'N', CONCAT(LENGTH({t}), ':', {t}))" for t in texts)
+        pieces = ", ".join(f"IF({t} IS NULL, ':', CONCAT(LENGTH({t}), ':', {t}))" for t in texts)
         where, values = self._where(table, segment)
 
         def total(start: int) -> str:
