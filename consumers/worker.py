@@ -14,9 +14,9 @@ from typing import NamedTuple
 import structlog
 
 from connectors.event import Decoder
+from connectors.failpoints import failpoint
 from connectors.log import TopicPartition
 from consumers.engine.engine import Applied, Engine
-from consumers.engine.failpoints import failpoint
 from consumers.engine.foreignkeys import Gap
 from consumers.engine.units import Unit
 from consumers.reader import Readable, Reader

@@ -22,12 +22,12 @@ import psycopg
 
 from connectors.errors import RowtideError
 from connectors.event import Change, Truncate
+from connectors.failpoints import failpoint
 from connectors.log import TopicPartition
 from consumers.engine import foreignkeys, moments, schema, waves
 from consumers.engine.analysis import Analysis
 from consumers.engine.cascades import Cascades
 from consumers.engine.differences import find_plans
-from consumers.engine.failpoints import failpoint
 from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
 from consumers.engine.parking import plain, without, without_missing
 from consumers.engine.refresh import Causes, Refresher
