@@ -25,13 +25,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the stack; returns the exit code: 1 where something failed or verify was not clean."""
     options = _parser().parse_args(arguments)
     folder = options.state or default_folder()
-    quiet = threading.Event()
+    runs, quiet = threading.Event(), threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        """The first signal ends a running stack in order; one that comes while it starts breaks that off."""
+        del number, frame
+        if not runs.is_set():
+            raise KeyboardInterrupt
+        # In a thread of its own: the handler may have interrupted the main thread inside the event's own lock.
+        threading.Thread(target=quiet.set).start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _end(quiet))
+        signal.signal(number, end)
     try:
         if options.fresh:
             _remove(folder)
         with Stack(folder, say=lambda text: _say(f"{text} …")) as stack:
+            runs.set()
             summary = _run(stack, quiet, options)
             _say("stopping …")
     except KeyboardInterrupt:
@@ -60,18 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _end(quiet: threading.Event) -> None:
-    """The first signal ends a running stack in order; one that comes while it starts breaks that off."""
-    if quiet.is_set() or not _running.is_set():
-        raise KeyboardInterrupt
-    quiet.set()
-
-
-_running = threading.Event()
-
-
 def _run(stack: Stack, quiet: threading.Event, options: argparse.Namespace) -> dict[str, Any] | None:
-    _running.set()
     began = time.monotonic()
     _tell(stack)
     rng = random.Random(options.seed)  # noqa: S311 - sample data

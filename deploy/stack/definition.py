@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # that the native stack runs, Debian's package and the embedded server.
 IMAGES: Mapping[str, str] = {
     "mariadb": "mariadb:10.11.19",
-    "postgres": "postgres:16.14",
+    "postgres": "postgres:18.4",
     "kafka": "apache/kafka:4.1.1",
     "connect": "quay.io/debezium/connect:3.5.0.Final",
 }
