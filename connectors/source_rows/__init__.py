@@ -85,9 +85,9 @@ def postgres_row_hash(texts: Sequence[str]) -> str:
 
 def postgres_digest(hash_: str, place: str) -> str:
     """The statement that sums the hashes of rows up, in PostgreSQL; `place` is what follows FROM."""
-    return (
+    return (  # OFFSET 0 keeps the subquery apart, so that the hash is computed once
         "SELECT count(*), coalesce(sum(('x' || substr(h, 1, 15))::bit(60)::bigint), 0), "
-        f"coalesce(sum(('x' || substr(h, 16, 15))::bit(60)::bigint), 0) FROM (SELECT {hash_} AS h FROM {place} OFFSET 0) AS s"  # not merged: the hash is computed once
+        f"coalesce(sum(('x' || substr(h, 16, 15))::bit(60)::bigint), 0) FROM (SELECT {hash_} AS h FROM {place} OFFSET 0) AS s"
     )
 
 
