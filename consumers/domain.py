@@ -82,7 +82,7 @@ class Domain:
     """Everything a folder declares.
 
     Args:
-        name: the folder's name; also the name of its schema.
+        name: the folder's name, or that of one of several instances; also the name of the schema.
         tables: the source tables.
         inputs: tables of ours, changed by commands through the log.
         parameters: the columns of `params`.
@@ -105,6 +105,11 @@ class Domain:
     queries: Mapping[str, SqlFile] = field(default_factory=dict)
     reports: Mapping[str, SqlFile] = field(default_factory=dict)
     write_back: Mapping[str, WriteBack] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What its instances have in common: the folder's name."""
+        return _plain(self.folder)
 
     @property
     def own_topic(self) -> str:
@@ -136,6 +141,10 @@ class Domain:
         return digest.hexdigest()
 
 
+def _plain(folder: Path) -> str:
+    return re.sub(r"[^a-z0-9_]", "_", folder.name.lower())
+
+
 def find_domain(reference: str) -> Path:
     """The folder of a domain given by the name of a built-in one or by a path."""
     built_in = BUILT_IN / reference
@@ -159,7 +168,7 @@ def find_domain(reference: str) -> Path:
 def load_domain(reference: str) -> Domain:
     """Read a domain's folder. Raises DomainError or ModelRefusedError with file, line and way out."""
     folder = find_domain(reference)
-    name = re.sub(r"[^a-z0-9_]", "_", folder.name.lower())
+    name = _plain(folder)
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name.startswith("pg_") or name in {"public", "rowtide"}:
         raise DomainError(
             f"The folder's name “{folder.name}” cannot name a schema.",

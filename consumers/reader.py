@@ -5,6 +5,7 @@ While the database works on one chunk, the next ones are made ready.
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +65,12 @@ class Reader:
         self._assembler = Assembler(limit, places=positions, tables=decoder.tables)
         self._chunks: queue.Queue[Chunk | Exception] = queue.Queue(maxsize=2)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run,  # its log lines tell of what this thread works on
+            args=(self._run,),
+            name="reader",
+            daemon=True,
+        )
         self._thread.start()
 
     def _run(self) -> None:

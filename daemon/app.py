@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,27 @@ from connectors.event import Decoder
 from connectors.log import Log
 from connectors.state import connect, migrate
 from consumers.deliveries import sinks
-from consumers.domain import Domain, SqlFile, load_domain
+from consumers.domain import Domain, SqlFile
 from consumers.engine import instance, moments, schema
 from consumers.engine.analysis import Analysis, analyse
 from consumers.engine.engine import Engine
 from consumers.engine.verify import TableCheck, verify
 from consumers.reader import Readable
 from consumers.worker import BatchStats, Worker
-from daemon import debezium, queries, work
+from daemon import apart, debezium, queries, work
 from daemon import replay as replaying
 from daemon.dispatcher import Dispatcher
+from daemon.domains import domain_of
 from daemon.failures import explained
 from daemon.logs import open_log
 from daemon.queries import QueryError, Table
 from daemon.settings import Settings
+from daemon.share import Share
 from daemon.status import status
 from daemon.times import BusinessTime
 from daemon.values import OwnTopic
 
-__all__ = ["App", "QueryError", "Table", "open_app"]
+__all__ = ["App", "QueryError", "Table", "open_app", "open_apps"]
 DATABASE = "rowtide"
 
 
@@ -68,6 +69,7 @@ class App:
         self.name = domain.name
         self.worker: Worker | None = None
         self.dispatcher: Dispatcher | None = None
+        self.share: Share | None = None  # where this process serves several instances
         self._analysis: Analysis | None = None
 
     @property
@@ -93,7 +95,7 @@ class App:
             found = instance.find(connection, self.name)
         if found is not None and found.fingerprint == self.domain.fingerprint:
             return
-        self.domain = _domain(self.settings, str(self.domain.folder))
+        self.domain = domain_of(self.settings, str(self.domain.folder))
         self._analysis = None
 
     # --- setting up ---
@@ -104,12 +106,12 @@ class App:
         own = self.own
         own.decoder()  # refuses a wrong time zone before anything is made
         done: list[str] = []
-        known = self.log.topics()
-        for topic in self.topics:
-            if topic not in known:
-                self.log.create_topic(topic)
-                done.append(f"created the topic {topic}")
-        with connect(self.dsn) as connection:
+        with apart.setting_up(self) as connection:
+            known = self.log.topics()
+            for topic in self.topics:
+                if topic not in known:
+                    self.log.create_topic(topic)
+                    done.append(f"created the topic {topic}")
             if instance.find(connection, self.name) is None:
                 instance.create(connection, self.name, analysis)
                 tables, models = len(self.domain.mirror_tables), len(analysis.models)
@@ -226,20 +228,23 @@ class App:
         self.log.close()
 
 
-def _domain(settings: Settings, reference: str) -> Domain:
-    """The domain, reading the topics that the settings name where they name any."""
-    domain = load_domain(reference)
-    return replace(domain, topics=settings.log.topics) if settings.log.topics else domain
-
-
 @contextmanager
 def open_app(settings: Settings, *, time: BusinessTime | None = None) -> Iterator[App]:
     """The app for the settings; starts the embedded PostgreSQL where no state database is given.
 
     What goes wrong inside is raised as a RowtideError where an operator can act on it.
     """
-    domain = load_domain(settings.domain)
-    sinks(analyse(domain), domain.name)  # what is wrong with the files is said before a server starts
+    with open_apps([settings], time=time) as apps:
+        yield apps[0]
+
+
+@contextmanager
+def open_apps(several: Sequence[Settings], *, time: BusinessTime | None = None) -> Iterator[list[App]]:
+    """An app for each settings, which differ in the instance and name one state database; see `open_app`."""
+    domains = [domain_of(settings) for settings in several]
+    for domain in domains:
+        sinks(analyse(domain), domain.name)  # what is wrong with the files is said before a server starts
+    settings = several[0]
     embedded: EmbeddedPostgres | None = None
     try:
         if settings.state.dsn is not None:
@@ -248,11 +253,13 @@ def open_app(settings: Settings, *, time: BusinessTime | None = None) -> Iterato
             embedded = EmbeddedPostgres(Path(settings.state.folder) / "postgres")
             dsn = embedded.ensure_database(DATABASE)
         migrate(dsn)
-        app = App(settings, dsn, domain, time or BusinessTime(), revive=embedded.revive if embedded else None)
-        try:
-            yield app
-        finally:
-            app.close()
+        business, revive = time or BusinessTime(), embedded.revive if embedded else None
+        with ExitStack() as opened:
+            apps = []
+            for own, domain in zip(several, domains, strict=True):
+                apps.append(App(own, dsn, domain, business, revive=revive))
+                opened.callback(apps[-1].close)
+            yield apps
     except Exception as error:
         known = explained(error, settings)
         if known is None or known is error:

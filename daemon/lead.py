@@ -7,6 +7,7 @@ still try to commit is refused by the epoch that the next leader has raised.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import structlog
 
 from connectors.errors import RowtideError
 from connectors.state import StateError, connect
+from daemon.share import Share
 
 log = structlog.get_logger()
 LEASE = 8.0  # seconds of silence after which the server ends the leader's session
@@ -45,7 +47,8 @@ class Term:
         self._connection = connection
         self._stop = stop
         self._left = False
-        threading.Thread(target=self._beat, name="lead", daemon=True).start()
+        beat = contextvars.copy_context().run  # its log lines belong to the instance of this thread
+        threading.Thread(target=beat, args=(self._beat,), name="lead", daemon=True).start()
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
@@ -72,11 +75,16 @@ class Term:
 
 @contextmanager
 def leading(
-    dsn: str, name: str, stop: threading.Event, revive: Callable[[], None] | None = None
+    dsn: str,
+    name: str,
+    stop: threading.Event,
+    revive: Callable[[], None] | None = None,
+    share: Share | None = None,
 ) -> Iterator[Term | None]:
     """Wait until this process leads the instance. Yields None where `stop` came first.
 
     A state database that does not answer is waited for as well, which is said once; `revive` starts one of our own.
+    With a `share` the process leaves instances to others while it leads its part of them.
     """
     term: Term | None = None
     said = ""
@@ -91,31 +99,52 @@ def leading(
                 revive()
             stop.wait(_TRY)
             continue
-        term = _acquire(connection, name, stop)
+        term = _acquire(connection, name, stop, share)
     try:
         yield term
     finally:
         if term is not None:
             term.leave()
+            if share is not None:
+                share.given_back()
 
 
-def _acquire(connection: psycopg.Connection[Any], name: str, stop: threading.Event) -> Term | None:
+def _acquire(connection: psycopg.Connection[Any], name: str, stop: threading.Event, share: Share | None) -> Term | None:
     """Try for the lock until it is ours (a Term), or until stopped or the database is gone (None)."""
     said = False
+    taken = False
     try:
+        if share is not None:
+            share.present(connection)
         while not stop.is_set():
-            if try_lead(connection, name):
+            taken = _take(connection, name, share)
+            if taken:
                 connection.execute(f"SET idle_session_timeout = {round(LEASE * 1000)}")
                 _evict(connection, name)
                 return Term(connection, stop, waited=said)
-            if not said:
+            if not said and is_led(connection, name):
                 log.info("daemon.standing_by", instance=name)
                 said = True
             stop.wait(_TRY)
     except psycopg.OperationalError:
         log.warning("lead.waiting", instance=name, reason="the state database closed the connection")
+        if taken and share is not None:
+            share.given_back()
     connection.close()
     return None
+
+
+def _take(connection: psycopg.Connection[Any], name: str, share: Share | None) -> bool:
+    if share is None:
+        return try_lead(connection, name)
+    if is_led(connection, name):
+        share.led_elsewhere(name)
+        return False
+    with share.turn(connection, name) as granted:
+        if granted and try_lead(connection, name):
+            share.taken(name)
+            return True
+    return False
 
 
 def try_lead(connection: psycopg.Connection[Any], name: str) -> bool:

@@ -25,7 +25,7 @@ def open_log(settings: Settings, dsn: str, *, as_name: str = "rowtide log") -> L
             given.servers,
             settings=given.client,
             allow_plaintext=given.allow_plaintext,
-            group=given.group or f"rowtide-{Path(settings.domain).name}",
+            group=given.group or f"rowtide-{settings.instance or Path(settings.domain).name}",
             replication=given.replication,
         )
     return EmbeddedLog(make_conninfo(dsn, application_name=as_name))

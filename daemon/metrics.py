@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -16,15 +16,33 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 STATES = ("absent", "stopped", "idle", "running", "degraded")
 
 
-def exposition(app: App) -> bytes:
-    """All metrics in Prometheus' text format."""
+def exposition(*apps: App) -> bytes:
+    """All metrics of the apps' instances in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Instance(app))
+    registry.register(_Instances(apps))
     return generate_latest(registry)
 
 
-class _Instance(Collector):
-    """Reads the instance's status at each scrape."""
+class _Instances(Collector):
+    """Reads the status of each instance at each scrape; a metric's samples of all of them stand together."""
+
+    def __init__(self, apps: Sequence[App]) -> None:
+        self._apps = apps
+
+    def collect(self) -> Iterator[Metric]:
+        """Each metric once."""
+        together: dict[str, Metric] = {}
+        for app in self._apps:
+            for metric in _Instance(app).collect():
+                if metric.name in together:
+                    together[metric.name].samples += metric.samples
+                else:
+                    together[metric.name] = metric
+        yield from together.values()
+
+
+class _Instance:
+    """Reads one instance's status."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import Any
@@ -56,65 +57,84 @@ def serve(
     on_batch: Callable[[BatchStats], None] | None = None,
 ) -> dict[str, Any]:
     """Run the app with what the settings ask for, until stopped or idle. Raises what made it stop."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, structlog.contextvars.bound_contextvars(instance=app.name):
         page = None
         if app.settings.web.enabled and not until_idle:
-            page = _Page(app, stack)
-            page.open(wait=_is_led(app))
+            page = Page([app], stack)
+            page.open(wait=page.is_led())
         app.init()
         notify("READY=1")
         stack.callback(notify, "STOPPING=1")
-        _watchdog(stop)
-        log.info("daemon.started", domain=app.name)
+        watchdog(stop)
+        return serve_instance(app, stop, page, until_idle=until_idle, clock=clock, on_batch=on_batch)
 
-        told: list[Callable[[BatchStats], None]] = []
 
-        def committed(stats: BatchStats) -> None:
-            for tell in [*told, *([on_batch] if on_batch else [])]:
-                tell(stats)
+def serve_instance(
+    app: App,
+    stop: threading.Event,
+    page: Page | None,
+    *,
+    until_idle: bool = False,
+    clock: datetime | None = None,
+    on_batch: Callable[[BatchStats], None] | None = None,
+) -> dict[str, Any]:
+    """Run an app that was set up, without what a process has once. Raises what made it stop."""
+    log.info("daemon.started", domain=app.name)
+    told: list[Callable[[BatchStats], None]] = []
 
-        @contextmanager
-        def during(term: lead.Term) -> Iterator[None]:
-            if page is not None:
-                page.open(wait=True)
-            with _captured(app, term, until_idle=until_idle), ExitStack() as beside:
-                if not until_idle:
-                    _in_thread("retention", retention.keep_enforcing, app, term.over)
-                    if writeback.enabled(app.settings, app.domain):
-                        beside.enter_context(_written_back(app, term, told))
-                yield
+    def committed(stats: BatchStats) -> None:
+        for tell in [*told, *([on_batch] if on_batch else [])]:
+            tell(stats)
 
-        summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=committed, during=during)
+    @contextmanager
+    def during(term: lead.Term) -> Iterator[None]:
+        if page is not None:
+            page.open(wait=True)
+        with _captured(app, term, until_idle=until_idle), ExitStack() as beside:
+            if not until_idle:
+                in_thread("retention", retention.keep_enforcing, app, term.over)
+                if writeback.enabled(app.settings, app.domain):
+                    beside.enter_context(_written_back(app, term, told))
+            yield
+
+    summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=committed, during=during)
     log.info("daemon.stopped", **summary)
     return summary
 
 
-def _is_led(app: App) -> bool:
-    with connect(app.dsn) as connection:
-        return lead.is_led(connection, app.name)
+class Page:
+    """The page of a process, opened once; a standby beside its leader on one machine gets the port when that left it.
 
+    Args:
+        apps: whose instances it shows.
+        stack: closes it.
+    """
 
-class _Page:
-    """The page, opened once; a standby beside its leader on one machine gets the port when that has left it."""
-
-    def __init__(self, app: App, stack: ExitStack) -> None:
-        self._app = app
+    def __init__(self, apps: Sequence[App], stack: ExitStack) -> None:
+        self._apps = apps
         self._stack = stack
+        self._one_at_a_time = threading.Lock()
         self._is_open = False
+
+    def is_led(self) -> bool:
+        """Whether some process leads one of the instances, and may have the port."""
+        with connect(self._apps[0].dsn) as connection:
+            return any(lead.is_led(connection, app.name) for app in self._apps)
 
     def open(self, *, wait: bool) -> None:
         """Open it if it is not. Raises PortTakenError, unless there will be another time to try (`wait`)."""
-        if self._is_open:
-            return
-        web = self._app.settings.web
-        try:
-            port = self._stack.enter_context(serve_page(self._app, web.host, web.port))
-        except PortTakenError as error:
-            if not wait:
-                raise
-            log.warning("page.waiting", reason=error.message)
-            return
-        self._is_open = True
+        with self._one_at_a_time:
+            if self._is_open:
+                return
+            web = self._apps[0].settings.web
+            try:
+                port = self._stack.enter_context(serve_page(self._apps, web.host, web.port))
+            except PortTakenError as error:
+                if not wait:
+                    raise
+                log.warning("page.waiting", reason=error.message)
+                return
+            self._is_open = True
         log.info("page.opened", host=web.host, port=port)
 
 
@@ -164,7 +184,7 @@ def _beside(name: str, run: Callable[[threading.Event], None], over: threading.E
         finally:
             over.set()
 
-    thread = _in_thread(name, follow)
+    thread = in_thread(name, follow)
     try:
         yield
     finally:
@@ -174,13 +194,15 @@ def _beside(name: str, run: Callable[[threading.Event], None], over: threading.E
         raise failures[0]
 
 
-def _in_thread(name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
-    thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+def in_thread(name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
+    """Start a thread whose log lines belong to the instance of this one."""
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(target, *arguments), name=name, daemon=True)
     thread.start()
     return thread
 
 
-def _watchdog(stop: threading.Event) -> None:
+def watchdog(stop: threading.Event) -> None:
     """Tell systemd in time that we live, where it asks for that."""
     microseconds = os.environ.get("WATCHDOG_USEC")
     if not microseconds or not os.environ.get("NOTIFY_SOCKET"):
@@ -190,4 +212,4 @@ def _watchdog(stop: threading.Event) -> None:
         while not stop.wait(int(microseconds) / 2_000_000):
             notify("WATCHDOG=1")
 
-    _in_thread("watchdog", beat)
+    in_thread("watchdog", beat)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -26,16 +25,14 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.errors import RowtideError
+from daemon.given import Given, SettingsError, flat, read_given
 
-PREFIX = "ROWTIDE_"
+__all__ = ["Loaded", "Settings", "SettingsError", "load_instances", "load_settings", "names", "shown", "source_kind"]
+
 _DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SECRET = re.compile(r"password|secret|token|jaas|key\.pem|oauthbearer\.config")
 _SIZE = re.compile(r"(\d+)\s*(kB|MB|GB|TB|B)?", re.IGNORECASE)
-
-
-class SettingsError(RowtideError):
-    """A setting is wrong; the message names it and where it was given."""
 
 
 class _Section(BaseModel):
@@ -128,7 +125,7 @@ class LogSettings(_Section):
     @field_validator("client", mode="before")
     @classmethod
     def _dotted(cls, value: object) -> object:
-        return dict(_flat(value)) if isinstance(value, Mapping) else value
+        return dict(flat(value)) if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _has_servers(self) -> LogSettings:
@@ -187,6 +184,7 @@ class Settings(_Section):
     """All settings, frozen. `origins` tells where each that was given came from."""
 
     domain: str = Field("rental", description="Name of a built-in domain or path of a folder.")
+    instance: str | None = Field(None, description="Name of one of several instances of the domain.")
     state: State = Field(default_factory=State)
     source: SourceSettings = Field(default_factory=SourceSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -197,6 +195,24 @@ class Settings(_Section):
     parameters: dict[str, str | int | float | bool | None] = Field(
         default_factory=dict, description="Values for the domain's parameters."
     )
+
+    @field_validator("instance")
+    @classmethod
+    def _names_schemas(cls, value: str | None) -> str | None:
+        if value is not None and (reason := _unfit_name(value)):
+            raise ValueError(reason)
+        return value
+
+
+def _unfit_name(name: str) -> str | None:
+    """Why a name cannot be an instance's, which names schemas, a topic and a replication slot; None where it can."""
+    if not _NAME.fullmatch(name):
+        return f"“{name}” cannot name an instance: write up to 40 lower-case letters, digits and _, a letter first"
+    if name.startswith("pg_") or name in ("public", "rowtide", "information_schema"):
+        return f"“{name}” is a name of PostgreSQL's or of Rowtide's own"
+    if name.endswith(("_next", "_source")):
+        return f"“{name}” ends as schemas do that belong to another instance; leave _next and _source out"
+    return None
 
 
 @dataclass(frozen=True)
@@ -212,101 +228,66 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    """Read all sources. Raises SettingsError naming setting and place.
+    """Read all sources for one instance. Raises SettingsError naming setting and place.
 
     Args:
         file: the TOML file; where None, ROWTIDE_CONFIG names it.
         environment: os.environ unless given.
         overrides: dotted name -> value from the command line.
     """
-    environment = os.environ if environment is None else environment
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    named = environment.get(f"{PREFIX}CONFIG")
-    path = file or (Path(named) if named else None)
-    if path is not None:
-        for name, value in _flat(_read_file(path)):
-            _put(values, origins, name, value, f"{path}: {name}")
-    for name, value, origin in [*_credentials(environment), *_environment(environment)]:
-        _put(values, origins, name, value, origin)
+    given = _read(file, environment)
+    wanted = (overrides or {}).get("instance") or given.values.get("instance")
+    if wanted is None and len(given.instances) > 1:
+        raise SettingsError(
+            f"The settings tell of several instances ({', '.join(given.instances)}), and none is named.",
+            hint=f"Name one: `rowtide --instance {next(iter(given.instances))} …`. Only `run` serves them all.",
+        )
+    return _loaded(given, str(wanted) if wanted is not None else next(iter(given.instances), None), overrides)
+
+
+def load_instances(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    chosen: Sequence[str] = (),
+) -> list[Loaded]:
+    """Read all sources for the instances that a daemon serves: those chosen, else all that there are.
+
+    Raises SettingsError naming setting and place, for one twice too.
+    """
+    given = _read(file, environment)
+    alone = given.values.get("instance")
+    names: list[str | None] = [*(chosen or ([str(alone)] if alone is not None else given.instances))] or [None]
+    found = [_loaded(given, name, overrides) for name in names]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SettingsError(f"The instance {twice} is named twice.", hint="Name each once.")
+    groups = [loaded.settings.log.group for loaded in found if loaded.settings.log.group]
+    if twice := next((group for group in groups if groups.count(group) > 1), None):
+        raise SettingsError(
+            f"Several instances have the Kafka group {twice} (log.group).",
+            hint="Leave log.group out (each has rowtide-INSTANCE then), or set it for each in [instances.NAME].",
+        )
+    return found
+
+
+def _read(file: Path | None, environment: Mapping[str, str] | None) -> Given:
+    return read_given(file, os.environ if environment is None else environment, Settings.model_fields)
+
+
+def _loaded(given: Given, instance: str | None, overrides: Mapping[str, Any] | None) -> Loaded:
+    if instance is not None and given.instances and instance not in given.instances:
+        raise SettingsError(
+            f"The settings have no instance “{instance}”.",
+            hint=f"They have: {', '.join(given.instances)}. Write [instances.{instance}] for another.",
+        )
+    own = given.of(instance)
     for name, value in (overrides or {}).items():
         if value is not None:
-            _put(values, origins, name, value, "command line")
+            own.put(name, value, "command line")
     try:
-        return Loaded(Settings.model_validate(_nested(values)), origins)
+        return Loaded(Settings.model_validate(own.nested()), own.origins)
     except ValidationError as error:
-        raise _explained(error, origins) from None
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(
-            f"The settings file {path} does not exist.", hint="Check --config or ROWTIDE_CONFIG."
-        ) from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path}: {error}", hint="Correct the file; docs/configuration.md has an example."
-        ) from None
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        *parents, last = name.split(".")
-        place = result
-        for parent in parents:
-            following = place.setdefault(parent, {})
-            if not isinstance(following, dict):
-                break
-            place = following
-        place[last] = value
-    return result
-
-
-def _put(values: dict[str, Any], origins: dict[str, str], name: str, value: Any, origin: str) -> None:
-    values[name] = value
-    origins[name] = origin
-
-
-def _environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
-    special = {"CONFIG", "FAILPOINT", "SEED"}
-    for variable in sorted(environment, key=lambda v: not v.endswith("_FILE")):
-        if not variable.startswith(PREFIX) or variable.removeprefix(PREFIX) in special:
-            continue
-        name = variable.removeprefix(PREFIX).lower().replace("__", ".")
-        if name.endswith("_file"):
-            yield name.removesuffix("_file"), _secret_file(Path(environment[variable]), variable), variable
-        else:
-            yield name, environment[variable], variable
-
-
-def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
-    folder = environment.get("CREDENTIALS_DIRECTORY")
-    if folder:
-        for path in sorted(Path(folder).glob("*.*")):
-            if path.name.partition(".")[0] in Settings.model_fields:
-                yield path.name, _secret_file(path, path.name), f"credential {path.name}"
-
-
-def _secret_file(path: Path, name: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(
-            f"{name} names the file {path}, which cannot be read: {reason}.",
-            hint="Correct the path, or let this user read the file: chown, chmod 0400.",
-        ) from None
+        raise _explained(error, own.origins) from None
 
 
 def names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:

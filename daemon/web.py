@@ -36,8 +36,45 @@ def render_report(title: str, sections: Sequence[Table]) -> str:
     return _templates.get_template("report.html").render(title=title, sections=sections)
 
 
-def create_web(app: App) -> FastAPI:
-    """The page, its JSON beside it, and what a supervisor and Prometheus ask for."""
+def create_web(*apps: App) -> FastAPI:
+    """The page, its JSON beside it, and what a supervisor and Prometheus ask for.
+
+    Several instances have a page each below `/instances/NAME`, and the same addresses at the top tell of all.
+    """
+    if len(apps) == 1:
+        return _instance_web(apps[0])
+    web = _web()
+
+    @web.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return _templates.get_template("instances.html").render(instances=[app.status() for app in apps])
+
+    @web.get("/health")
+    def health() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @web.get("/ready")
+    def ready() -> JSONResponse:
+        """Every instance is worked on, by this daemon or another."""
+        states = {app.name: app.status() for app in apps}
+        fine = all(status["state"] in ("running", "degraded") for status in states.values())
+        return JSONResponse({"instances": states}, status_code=200 if fine else 503)
+
+    @web.get("/status")
+    def status() -> dict[str, Any]:
+        return {"instances": {app.name: app.status(probe=True) for app in apps}}
+
+    @web.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposition(*apps), media_type=CONTENT_TYPE)
+
+    for app in apps:
+        web.mount(f"/instances/{app.name}", _instance_web(app))
+    return web
+
+
+def _web() -> FastAPI:
     web = FastAPI(title="Rowtide", docs_url=None, redoc_url=None)
 
     @web.exception_handler(RowtideError)
@@ -45,8 +82,15 @@ def create_web(app: App) -> FastAPI:
         del request
         return JSONResponse({"state": "unavailable", "reason": error.message, "hint": error.hint}, status_code=503)
 
+    return web
+
+
+def _instance_web(app: App) -> FastAPI:
+    """The page of one instance, at the top or below an address of its own."""
+    web = _web()
+
     @web.get("/", response_class=HTMLResponse)
-    def page() -> str:
+    def page(request: Request) -> str:
         lag = app.worker.lag_ms if app.worker else None
         totals = app.worker.totals if app.worker else None
         return _templates.get_template("page.html").render(
@@ -55,6 +99,7 @@ def create_web(app: App) -> FastAPI:
             totals=totals,
             reports=app.domain.reports,
             queries=app.domain.queries,
+            base=request.scope.get("root_path", ""),
         )
 
     @web.get("/health")
@@ -111,7 +156,7 @@ def _csv(sections: Sequence[Table]) -> str:
 
 
 @contextmanager
-def serve_page(app: App, host: str, port: int) -> Iterator[int]:
+def serve_page(apps: Sequence[App], host: str, port: int) -> Iterator[int]:
     """Serve the page in a thread. Yields the port. Raises RowtideError where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -126,7 +171,7 @@ def serve_page(app: App, host: str, port: int) -> Iterator[int]:
             hint="Set web.port (ROWTIDE_WEB__PORT) to a free port, or web.enabled = false.",
         ) from None
     server = uvicorn.Server(
-        uvicorn.Config(create_web(app), log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        uvicorn.Config(create_web(*apps), log_config=None, access_log=False, timeout_graceful_shutdown=1)
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="page", daemon=True)
     thread.start()

@@ -64,7 +64,7 @@ def run(app: App, stop: threading.Event, job: Job) -> dict[str, Any]:
             if fenced:
                 _follow_rebuild(app, stop)
                 fenced = False
-            with lead.leading(app.dsn, app.name, stop, app.revive) as term:
+            with lead.leading(app.dsn, app.name, stop, app.revive, None if job.until_idle else app.share) as term:
                 if term is None:
                     break
                 try:
@@ -76,7 +76,7 @@ def run(app: App, stop: threading.Event, job: Job) -> dict[str, Any]:
         except FencedError:
             fenced = True
         except (RowtideError, psycopg.Error) as error:
-            if job.until_idle or not _passes(error):
+            if job.until_idle or not passes(error):
                 _record(app, error)
                 raise
             wait = 0.1 if time.monotonic() - started > _PATIENCE else min(wait * 2, _PATIENCE)
@@ -148,7 +148,7 @@ def _count(app: App, counts: dict[str, int]) -> None:
             counts[name] += getattr(app.worker.totals, name)
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
     """Whether waiting may mend it."""
     return is_lost_connection(error) or isinstance(error, _PASSING)
 

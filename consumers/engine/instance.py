@@ -44,7 +44,7 @@ def create(connection: Connection, name: str, analysis: Analysis) -> None:
         schema.create(connection, name, analysis)
         connection.execute(
             "INSERT INTO rowtide.instance (name, domain, epoch, fingerprint) VALUES (%s, %s, 0, %s)",
-            [name, analysis.domain.name, analysis.domain.fingerprint],
+            [name, analysis.domain.kind, analysis.domain.fingerprint],
         )
     connection.execute("RESET search_path")
 

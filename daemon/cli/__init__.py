@@ -28,9 +28,10 @@ def _common(
     domain: str = typer.Option(None, "--domain", help="Name of a built-in domain or path of a folder."),
     state: str = typer.Option(None, "--state", help="Folder of the embedded state database."),
     config: str = typer.Option(None, "--config", help="The settings file (TOML)."),
+    instance: list[str] = typer.Option(None, "--instance", help="Name of one of several instances of the domain."),
     debug: bool = typer.Option(False, "--debug", help="Show the trace of an error."),
 ) -> None:
-    context.obj = Context(domain=domain, state=state, config=config, debug=debug)
+    context.obj = Context(domain, state, config, debug, tuple(instance or ()))
 
 
 operate.register(app)

@@ -15,9 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from connectors.errors import RowtideError
 from daemon import logging
-from daemon.app import App, Table, open_app
-from daemon.settings import Loaded, load_settings
+from daemon.app import App, Table, open_app, open_apps
+from daemon.settings import Loaded, load_instances, load_settings
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
 CSV_OPTION = typer.Option(False, "--csv", help="Print CSV.")
@@ -31,15 +32,32 @@ class Context:
     state: str | None
     config: str | None
     debug: bool
+    instances: tuple[str, ...] = ()
 
     def load(self) -> Loaded:
         """The settings with the global options on top; sets up the logs."""
-        loaded = load_settings(
-            Path(self.config) if self.config else None,
-            overrides={"domain": self.domain, "state.folder": self.state},
-        )
+        if len(self.instances) > 1:
+            raise RowtideError("This command is about one instance.", hint="Only `rowtide run` takes several.")
+        named = {"instance": self.instances[0]} if self.instances else {}
+        loaded = load_settings(self._file, overrides={**self._overrides, **named})
         logging.configure(loaded.settings.log_level, loaded.settings.log_format)
         return loaded
+
+    @property
+    def _file(self) -> Path | None:
+        return Path(self.config) if self.config else None
+
+    @property
+    def _overrides(self) -> dict[str, str | None]:
+        return {"domain": self.domain, "state.folder": self.state}
+
+    @contextmanager
+    def apps(self, instances: Sequence[str] = ()) -> Iterator[list[App]]:
+        """The apps for the instances named, else for all that the settings tell of."""
+        found = load_instances(self._file, overrides=self._overrides, chosen=instances or self.instances)
+        logging.configure(found[0].settings.log_level, found[0].settings.log_format)
+        with open_apps([loaded.settings for loaded in found]) as apps:
+            yield apps
 
     @contextmanager
     def app(self) -> Iterator[App]:

@@ -77,6 +77,9 @@ def run(
     context: typer.Context,
     until_idle: bool = typer.Option(False, "--until-idle", help="Work off what is there, then end."),
     clock: str = typer.Option(None, "--clock", help="With --until-idle: do what falls due up to this time (ISO 8601)."),
+    instance: list[str] = typer.Option(
+        None, "--instance", help="Instances to serve; all of the settings where absent."
+    ),
     json_output: bool = JSON_OPTION,
 ) -> None:
     """Follow the log (and the source, where one is set) and keep the models in step."""
@@ -84,11 +87,15 @@ def run(
     if moment is not None and not until_idle:
         raise RowtideError("--clock needs --until-idle.", hint="Without it, business time is the present.")
     from daemon.service import serve, stop_on_signals  # noqa: PLC0415 - brings the web server with it
+    from daemon.several import serve_several  # noqa: PLC0415
 
     stop = threading.Event()
     stop_on_signals(stop)
-    with context.obj.app() as app:
-        summary = serve(app, stop, until_idle=until_idle, clock=moment)
+    with context.obj.apps(instance or ()) as apps:
+        if len(apps) == 1:
+            summary = serve(apps[0], stop, until_idle=until_idle, clock=moment)
+        else:
+            summary = {"instances": serve_several(apps, stop, until_idle=until_idle, clock=moment)}
         if json_output or until_idle:
             print_json(summary)
 
@@ -108,11 +115,11 @@ def grants(
     mysql: bool = typer.Option(False, "--mysql", help="For MySQL or MariaDB, where no source.dsn tells it."),
 ) -> None:
     """Print the statements that give capture the least rights it needs in the source."""
-    from consumers.domain import load_domain  # noqa: PLC0415
+    from daemon.domains import domain_of  # noqa: PLC0415
     from daemon.sources import grants as statements  # noqa: PLC0415
 
     settings = context.obj.load().settings
-    for line in statements(settings, load_domain(settings.domain), user=user, schema=schema, mysql=mysql):
+    for line in statements(settings, domain_of(settings), user=user, schema=schema, mysql=mysql):
         typer.echo(line)
 
 

@@ -58,6 +58,16 @@ class Daemon:
                 return event
         raise AssertionError(f"no {name} {fields} among:\n{''.join(self.lines)}")
 
+    def seen(self, name: str) -> list[dict[str, Any]]:
+        """All events of this name so far, whether waited for or not."""
+        found = []
+        for line in list(self.lines):
+            with contextlib.suppress(json.JSONDecodeError):
+                event = json.loads(line)
+                if event.get("event") == name:
+                    found.append(event)
+        return found
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
