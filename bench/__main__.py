@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from rich.console import Console
 
-from bench import end_to_end, flat, memory, rebuilding, single, throughput
+from bench import end_to_end, flat, kafka, memory, rebuilding, single, throughput
 from bench.report import Outcome, last_line, machine, show
 from bench.run import Run, new_progress
 from bench.stage import postgres
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Run], Outcome]] = {
     "rebuild": rebuilding.run,
     "flat": flat.run,
     "memory": memory.run,
+    "kafka": kafka.run,
 }
 
 

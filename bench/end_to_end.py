@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from connectors.state import migrate
 
 GOAL_MS = 50.0
 RATE = 100.0  # transactions a second
-_WARM = 200
+WARM = 200
 _PATIENCE = 120.0
 _LOOK = 0.001  # seconds between two looks at the derived table: the error of each measurement
 
@@ -37,16 +38,20 @@ def run(run: Run) -> Outcome:
             connection.execute("VACUUM ANALYZE")
         step()
         with running(settings(state, source)) as daemon, psycopg.connect(source, autocommit=True) as connection:
-            watcher = _Watcher(state)
-            _until_there(watcher, shop.scale.rentals, daemon.poll)
+            watcher = Watcher(state)
+            until_there(watcher, shop.scale.rentals, daemon.poll)
             step()
-            milliseconds = _measure(connection, watcher, shop.scale, _WARM + count)[_WARM:]
+            rng = random.Random(shop.scale.rentals)
+            first = shop.scale.rentals + 1
+            milliseconds = measure(
+                lambda number: _transaction(connection, rng, shop.scale, number), watcher, first, WARM + count
+            )[WARM:]
             watcher.close()
     figures = {"transactions_per_second": RATE, **summary(milliseconds)}
     return Outcome(figures, [Goal("p99 from source commit to visible row, ms", figures["p99_ms"], GOAL_MS, "under")])
 
 
-class _Watcher:
+class Watcher:
     """Looks at the derived table `rental_status`: its highest key tells which rentals can be seen."""
 
     def __init__(self, state: str) -> None:
@@ -61,10 +66,12 @@ class _Watcher:
         return int(row[0] or 0) if row else 0
 
     def close(self) -> None:
+        """Release the connection."""
         self._connection.close()
 
 
-def _until_there(watcher: _Watcher, rental: int, ended: Any) -> None:
+def until_there(watcher: Watcher, rental: int, ended: Callable[[], int | None]) -> None:
+    """Wait until the shop's past can be seen. Raises TimeoutError, also where the daemon has ended."""
     deadline = time.monotonic() + _PATIENCE
     while watcher.highest() < rental:
         if ended() is not None or time.monotonic() > deadline:
@@ -72,9 +79,11 @@ def _until_there(watcher: _Watcher, rental: int, ended: Any) -> None:
         time.sleep(0.05)
 
 
-def _measure(connection: psycopg.Connection[Any], watcher: _Watcher, scale: Scale, count: int) -> list[float]:
-    """Commit by the clock, whatever the daemon does; watch from another thread. Returns ms, in order of commits."""
-    first = scale.rentals + 1
+def measure(commit: Callable[[int], None], watcher: Watcher, first: int, count: int) -> list[float]:
+    """Commit by the clock, whatever the daemon does; watch from another thread. Returns ms, in order of commits.
+
+    `commit` commits a transaction with the rental of that number; the numbers rise from `first`.
+    """
     committed: deque[float] = deque()
     taken: list[float] = []
     done = threading.Event()
@@ -92,13 +101,12 @@ def _measure(connection: psycopg.Connection[Any], watcher: _Watcher, scale: Scal
 
     thread = threading.Thread(target=watch, name="watcher")
     thread.start()
-    rng = random.Random(scale.rentals)
     began = time.perf_counter()
     for number in range(count):
         wait = began + number / RATE - time.perf_counter()
         if wait > 0:
             time.sleep(wait)
-        _transaction(connection, rng, scale, first + number)
+        commit(first + number)
         committed.append(time.perf_counter())
     thread.join(_PATIENCE)
     done.set()

@@ -56,6 +56,11 @@ class Run:
         finally:
             with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
                 for name in (f"bench_{name}" for name in names):
+                    connection.execute(  # a walsender whose client has just gone
+                        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots "
+                        "WHERE database = %s AND active",
+                        [name],
+                    )
                     connection.execute(
                         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
                         [name],
