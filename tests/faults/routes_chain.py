@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import threading
@@ -83,9 +84,12 @@ class Writer:
 class Chain:
     """Servers, links and daemons of one domain."""
 
-    def __init__(self, mariadb: MariaDB, broker: KafkaBroker, state: EmbeddedPostgres, folder: Path) -> None:
+    def __init__(
+        self, mariadb: MariaDB, broker: KafkaBroker, broker_link: Proxy, state: EmbeddedPostgres, folder: Path
+    ) -> None:
         self.mariadb = mariadb
         self.broker = broker
+        self.broker_link = broker_link
         self.state = state
         self.folder = write_domain(folder)
         self.domain = load_domain(str(self.folder))
@@ -108,8 +112,6 @@ class Chain:
 
     def status(self) -> dict[str, Any]:
         """What `rowtide status --json` says now."""
-        import json
-
         looked = self.start("--domain", self.folder, "status", "--json")
         assert looked.ended() == 0, "".join(looked.lines)
         return dict(json.loads(looked.output()))
@@ -172,8 +174,7 @@ def chain(mariadb: MariaDB) -> Iterator[Chain]:
     broker.settings["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{link.port}"
     try:
         with broker, EmbeddedPostgres(folder / "pg") as state:
-            made = Chain(mariadb, broker, state, folder)
-            made.broker_link = link  # type: ignore[attr-defined]
+            made = Chain(mariadb, broker, link, state, folder)
             with daemons(made.environment, folder) as start:
                 made.start = start
                 made.daemon = start("--domain", made.folder, "run")
