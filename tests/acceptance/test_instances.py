@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from daemons import Daemon, Daemons, daemons, until
+from fastapi.testclient import TestClient
 
 from connectors.event import Source, encode_change
 from connectors.log import Message
@@ -17,8 +19,10 @@ from connectors.log.embedded import EmbeddedLog
 from connectors.state import connect, migrate
 from connectors.table import Column, Table
 from daemon import lead
-from daemon.app import open_apps
-from daemon.settings import load_instances
+from daemon.apart import InstancesCollideError
+from daemon.app import App, open_app, open_apps
+from daemon.settings import load_instances, load_settings
+from daemon.web import create_web
 
 TASK = Table("task", (Column("id", "integer"), Column("n", "integer")), ("id",))
 TAKEOVER = 15.0
@@ -70,6 +74,13 @@ def led(dsn: str, names: Sequence[str] = NAMES) -> list[str]:
         return [name for name in names if lead.is_led(connection, name)]
 
 
+@contextmanager
+def opened(config: Path, dsn: str, names: Sequence[str] = ()) -> Iterator[list[App]]:
+    found = load_instances(config, {"ROWTIDE_STATE__DSN": dsn}, chosen=names)
+    with open_apps([loaded.settings for loaded in found]) as apps:
+        yield apps
+
+
 def leads(daemon: Daemon) -> set[str]:
     """The instances that a daemon says it came to lead."""
     return {e["instance"] for e in daemon.seen("daemon.leading")}
@@ -96,8 +107,7 @@ def test_instances_are_spread_and_taken_over(start: Daemons, config: Path, datab
     until(lambda: totals(database) == [60, 61, 62, 63])
     assert second.stop() == 0
     assert {e["instance"] for e in second.seen("batch.committed")} == set(NAMES)
-    environment = {"ROWTIDE_STATE__DSN": database}
-    with open_apps([loaded.settings for loaded in load_instances(config, environment)]) as apps:
+    with opened(config, database) as apps:
         assert [app.name for app in apps] == list(NAMES)
         assert all(check.clean for app in apps for check in app.verify())
         assert {app.status()["state"] for app in apps} == {"idle"}
@@ -106,11 +116,52 @@ def test_instances_are_spread_and_taken_over(start: Daemons, config: Path, datab
         )
 
 
+def test_nothing_is_shared_that_belongs_to_one(config: Path, database: str) -> None:
+    """An instance that would capture into another's topic, read its own topic or take its schema is refused at start."""
+    migrate(database)
+    source = {"ROWTIDE_STATE__DSN": database, "ROWTIDE_SOURCE__DSN": "postgresql://nobody@localhost/none"}
+
+    def init(name: str, domain: str = str(config.parent / "counted"), **extra: str) -> list[str]:
+        settings = load_settings(None, {**source, **extra}, {"instance": name, "domain": domain})
+        with open_app(settings.settings) as app:
+            return app.init()
+
+    assert init("north")
+    assert init("north") == []
+    with pytest.raises(InstancesCollideError, match="north would both capture into the topic north"):
+        init("south", ROWTIDE_LOG__TOPICS="north")
+    with pytest.raises(InstancesCollideError, match=r"rowtide\.north, a topic that belongs to one"):
+        init("south", ROWTIDE_LOG__TOPICS="rowtide.north")
+    with pytest.raises(InstancesCollideError, match="is of the domain counted, not of rental"):
+        init("north", "rental")
+    with connect(database) as connection:
+        found = connection.execute("SELECT name, domain FROM rowtide.instance").fetchall()
+    assert found == [("north", "counted")], "a refused one leaves nothing behind"
+
+
+def test_the_page_shows_each_instance(config: Path, database: str) -> None:
+    """The top lists all, an instance's page links below its own address, metrics of all stand in one text."""
+    migrate(database)
+    with opened(config, database, NAMES[:2]) as apps:
+        apps[0].init()
+        client = TestClient(create_web(*apps))
+        assert 'href="/instances/north/"' in client.get("/").text
+        assert client.get("/ready").status_code == 503
+        states = {name: found["state"] for name, found in client.get("/status").json()["instances"].items()}
+        assert states == {"north": "idle", "south": "absent"}
+        assert client.get("/instances/north/status").json()["domain"] == "north"
+        assert client.get("/instances/north/").status_code == 200
+        text = client.get("/metrics").text
+    assert 'rowtide_state{domain="north",state="idle"} 1.0' in text
+    assert 'rowtide_state{domain="south",state="absent"} 1.0' in text
+    assert text.count("# TYPE rowtide_state ") == 1
+
+
 def test_one_that_stops_leaves_the_others_at_work(start: Daemons, config: Path, database: str) -> None:
     """A gap in the log stops its instance, which says why; the others go on, and the daemon ends with code 0."""
-    for name in NAMES[:2]:
-        set_up = start("--config", config, "--instance", name, "init")
-        assert set_up.ended() == 0
+    with opened(config, database, NAMES[:2]) as apps:
+        for app in apps:
+            app.init()
     append(database, "north", 0, 5)
     log = EmbeddedLog(database)
     assert log.enforce_retention("north", age=timedelta(0), size=None, now_ms=2_000_000_000_000) > 0
@@ -120,7 +171,6 @@ def test_one_that_stops_leaves_the_others_at_work(start: Daemons, config: Path, 
     append(database, "south", 0, 7)
     until(lambda: totals(database, ["south"]) == [7])
     assert led(database) == ["south"]
-    looked = start("--config", config, "--instance", "north", "status", "--json")
-    assert looked.ended() == 0
-    assert '"state": "stopped"' in looked.output()
+    with opened(config, database, NAMES[:2]) as apps:
+        assert [app.status()["state"] for app in apps] == ["stopped", "running"]
     assert daemon.stop() == 0
