@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from daemons import Daemon, Daemons, daemons, until
 from fastapi.testclient import TestClient
 
+from connectors.embedded import EmbeddedPostgres
 from connectors.event import Source, encode_change
 from connectors.log import Message
 from connectors.log.embedded import EmbeddedLog
@@ -22,6 +24,7 @@ from daemon import lead
 from daemon.apart import InstancesCollideError
 from daemon.app import App, open_app, open_apps
 from daemon.settings import load_instances, load_settings
+from daemon.several import serve_several
 from daemon.web import create_web
 
 TASK = Table("task", (Column("id", "integer"), Column("n", "integer")), ("id",))
@@ -137,6 +140,47 @@ def test_nothing_is_shared_that_belongs_to_one(config: Path, database: str) -> N
     with connect(database) as connection:
         found = connection.execute("SELECT name, domain FROM rowtide.instance").fetchall()
     assert found == [("north", "counted")], "a refused one leaves nothing behind"
+
+
+@pytest.fixture
+def regions(server: EmbeddedPostgres) -> Iterator[dict[str, str]]:
+    """A source for each of two regions, with tasks of its own, on one server."""
+    dsns = {}
+    for number, name in enumerate(NAMES[:2]):
+        dsns[name] = server.ensure_database(f"region_{name}")
+        with connect(dsns[name]) as connection:
+            connection.execute("CREATE TABLE task (id integer PRIMARY KEY, n integer)")
+            connection.execute("INSERT INTO task SELECT i, 1 FROM generate_series(1, %s) AS i", [10 + number])
+    yield dsns
+    with connect(server.dsn()) as connection:
+        for name in dsns:
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
+                [f"region_{name}"],
+            )
+            connection.execute(f"DROP DATABASE region_{name} WITH (FORCE)")
+
+
+def test_one_process_captures_for_each_instance(counted: Path, database: str, regions: dict[str, str]) -> None:
+    """Each captures from its own source by a slot of its own, takes in that alone, and rebuilds alone."""
+    path = counted.parent / "rowtide.toml"
+    tables = "".join(f'[instances.{name}]\nsource.dsn = "{dsn}"\n' for name, dsn in regions.items())
+    path.write_text(f'domain = "{counted}"\n{tables}')
+    with opened(path, database) as apps:
+        done = serve_several(apps, threading.Event(), until_idle=True)
+        assert [summary["domain"] for summary in done] == ["north", "south"]
+        assert totals(database, ["north", "south"]) == [10, 11]
+        with connect(regions["north"]) as connection:
+            connection.execute("UPDATE task SET n = 2")
+            slots = connection.execute("SELECT slot_name FROM pg_replication_slots WHERE database LIKE 'region_%'")
+            assert sorted(row[0] for row in slots) == ["rowtide_north", "rowtide_south"]
+        serve_several(apps, threading.Event(), until_idle=True)
+        assert totals(database, ["north", "south"]) == [20, 11]
+        south = apps[1].status()["epoch"]
+        assert apps[0].rebuild()["events"] > 0
+        assert totals(database, ["north", "south"]) == [20, 11]
+        assert all(check.clean for app in apps for check in app.verify())
+        assert apps[1].status()["epoch"] == south, "the rebuild of one leaves the other alone"
 
 
 def test_the_page_shows_each_instance(config: Path, database: str) -> None:
