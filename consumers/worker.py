@@ -48,22 +48,40 @@ class Totals:
     keys: dict[str, int] = field(default_factory=dict)
 
 
-@contextmanager
-def _tuned() -> Iterator[None]:
-    """Let two threads of which one mostly waits for the database get along.
+class _Tuning:
+    """Lets two threads of which one mostly waits for the database get along.
 
     The reader's thread computes while the engine's waits; it must let go soon after an answer has come (Python's
     default is 5 ms, more than a small statement takes). And a batch makes many objects that live as long as it does:
     looking for cycles among them after every few hundred finds none.
+
+    Both are the process's: they stay while any worker of it runs, and go back to what they were with the last.
     """
-    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(0.0005)
-    gc.set_threshold(50_000, 20, 50)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.set_threshold(*thresholds)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = (0.0, gc.get_threshold())
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._before = (sys.getswitchinterval(), gc.get_threshold())
+                sys.setswitchinterval(0.0005)
+                gc.set_threshold(50_000, 20, 50)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    sys.setswitchinterval(self._before[0])
+                    gc.set_threshold(*self._before[1])
+
+
+_TUNING = _Tuning()
 
 
 class Worker:
@@ -110,7 +128,7 @@ class Worker:
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Work until stopped, or until the end of the log is reached."""
-        with _tuned():
+        with _TUNING.use():
             self._run(stop, until_idle=until_idle)
 
     def _run(self, stop: threading.Event, *, until_idle: bool) -> None:

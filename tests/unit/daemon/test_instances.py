@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consumers.worker import _Tuning
 from daemon.domains import domain_of
 from daemon.settings import Loaded, SettingsError, load_instances, load_settings, shown
 from daemon.share import MOST, STEP, Share
@@ -133,3 +137,17 @@ def test_who_leads_much_waits() -> None:
     for number in range(60):
         many.taken(str(number))
     assert many.hold(1) == MOST
+
+
+def test_the_process_is_tuned_while_any_worker_runs() -> None:
+    """The worker that ends first does not slow the others down; the last one leaves all as it was."""
+    before = (sys.getswitchinterval(), gc.get_threshold())
+    tuning = _Tuning()
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(tuning.use())
+    tuned = (sys.getswitchinterval(), gc.get_threshold())
+    second.enter_context(tuning.use())
+    first.close()
+    assert (sys.getswitchinterval(), gc.get_threshold()) == tuned != before
+    second.close()
+    assert (sys.getswitchinterval(), gc.get_threshold()) == before
