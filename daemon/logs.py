@@ -12,10 +12,11 @@ from connectors.log.embedded import EmbeddedLog
 from daemon.settings import Settings
 
 
-def open_log(settings: Settings, dsn: str, *, as_name: str = "rowtide log") -> Log:
+def open_log(settings: Settings, dsn: str, *, as_name: str = "rowtide log", patience: float = 30.0) -> Log:
     """The log: in the state database `dsn`, unless the settings name a Kafka cluster. Connects to nothing yet.
 
-    `as_name` is what the state database's server shows of the embedded log's sessions.
+    `as_name` is what the state database's server shows of the embedded log's sessions; `patience` how many seconds a
+    cluster may fail to answer.
     """
     given = settings.log
     if given.kind == "kafka" and given.servers:
@@ -27,6 +28,7 @@ def open_log(settings: Settings, dsn: str, *, as_name: str = "rowtide log") -> L
             allow_plaintext=given.allow_plaintext,
             group=given.group or f"rowtide-{settings.instance or Path(settings.domain).name}",
             replication=given.replication,
+            patience=patience,
         )
     return EmbeddedLog(make_conninfo(dsn, application_name=as_name))
 

@@ -6,20 +6,24 @@ The states: `absent` (never set up), `stopped` (a person must act; the reason sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from connectors.errors import RowtideError
-from connectors.log import Extent, RetentionGapError, TopicPartition
+from connectors.log import Extent, Log, RetentionGapError, TopicPartition
 from connectors.state import connect
 from consumers.engine import instance, schema
 from daemon import lead, writeback
-from daemon.logs import extents
+from daemon.logs import extents, open_log
 from daemon.sources import probe as probe_source
 
 if TYPE_CHECKING:
     from daemon.app import App
+
+_PATIENCE = 5.0  # seconds that somebody who asks how things are waits for a cluster that is away
 
 
 def status(app: App, *, probe: bool) -> dict[str, Any]:
@@ -134,8 +138,15 @@ def _contents(connection: psycopg.Connection[Any], app: App) -> tuple[str | None
 
 def _extents(app: App) -> tuple[str | None, dict[TopicPartition, Extent]]:
     """The log's extents, or why it does not tell them."""
+    if app.worker is not None:  # the page of a daemon that works: its log knows by now whether the servers answer
+        return _told_extents(app.log, app.topics)
+    with closing(open_log(app.settings, app.dsn, patience=_PATIENCE)) as log:
+        return _told_extents(log, app.topics)
+
+
+def _told_extents(log: Log, topics: Iterable[str]) -> tuple[str | None, dict[TopicPartition, Extent]]:
     try:
-        return None, extents(app.log, app.topics)
+        return None, extents(log, topics)
     except RowtideError as error:
         return error.message, {}
 

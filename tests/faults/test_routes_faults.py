@@ -65,7 +65,7 @@ def test_a_broker_that_is_killed_and_started_again(way: Chain, writer: Writer) -
     assert "Kafka" in status["reason"]
     way.broker.start()
     goes_on(way, writer)
-    assert way.status()["state"] == "running"
+    until(lambda: way.status()["state"] == "running")
 
 
 def test_a_cut_between_daemon_and_broker(way: Chain, writer: Writer) -> None:
