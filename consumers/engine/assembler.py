@@ -109,6 +109,8 @@ class Assembler:
         units: list[Unit] = []
         topic, number, here = "", -1, _Partition(TopicPartition("", -1))
         woven: Line | Ends | None = None
+        for weaver in self._weavers:
+            weaver.look()
         for record, event in records:
             if record.partition != number or record.topic != topic:
                 topic, number = record.topic, record.partition

@@ -54,7 +54,7 @@ class _Run:
         counts: the different changes of each table; one that is repeated counts once.
     """
 
-    __slots__ = ("arrival", "counts", "ends", "items", "next_offset", "seen", "size", "top", "transaction")
+    __slots__ = ("arrival", "counts", "ends", "items", "next_offset", "size", "top", "touched", "transaction")
 
     def __init__(self, transaction: str | None, arrival: int) -> None:
         self.transaction = transaction
@@ -64,7 +64,7 @@ class _Run:
         self.top = 0
         self.next_offset = 0
         self.size = 0
-        self.seen = 0
+        self.touched = 0.0
         self.ends = False
 
     def add(self, record: Record, event: Event | Parked) -> int:
@@ -80,7 +80,6 @@ class _Run:
         self.items.append((self.top, record, event))
         self.next_offset = record.offset + 1
         self.size += size
-        self.seen += 1
         return size
 
     def take(self) -> list[tuple[int, Record, Event | Parked]]:
@@ -92,7 +91,7 @@ class _Run:
 class _Occurrence:
     """A transaction as its topic tells it: from its beginning to its end."""
 
-    __slots__ = ("arrival", "begun", "counts", "ended", "extra", "positions", "transaction", "ts_ms")
+    __slots__ = ("arrival", "begun", "counts", "ended", "extra", "positions", "touched", "transaction", "ts_ms")
 
     def __init__(self, transaction: str, arrival: int) -> None:
         self.transaction = transaction
@@ -102,6 +101,7 @@ class _Occurrence:
         self.ended = False
         self.counts: Mapping[str, int] | None = None
         self.ts_ms = 0
+        self.touched = 0.0
         self.begun = False  # whether pieces of it have gone on
 
 
@@ -139,6 +139,7 @@ class Line:
             self._weaver.single(record, event, units)
             return
         self.size += run.add(record, event)
+        run.touched = self._weaver.moment
         self.events += 1
 
     def pop(self) -> _Run:
@@ -200,13 +201,12 @@ class Weaver:
         self._piece = piece
         self._limits = limits
         self._now = now
+        self.moment = now()
         self._occurrences: deque[_Occurrence] = deque()
         self._pending: Counter[str] = Counter()
         self._released: OrderedDict[str, None] = OrderedDict()
         self._arrivals = 0
         self._paused: set[TopicPartition] = set()
-        self._waiting: tuple[object, ...] | None = None
-        self._since = 0.0
         self._serving: dict[str, list[Line]] = {}
         for line in self.lines:
             name = line.place.topic.lower()
@@ -260,6 +260,7 @@ class Weaver:
                 last.ended = True  # the next one has begun: its own end never came
             last = self._open(event)
         last.positions[place] = record.offset + 1
+        last.touched = self.moment
         if isinstance(event, Boundary):
             last.ts_ms = max(last.ts_ms, event.ts_ms)
             if event.status == "END" and not last.ended:
@@ -303,40 +304,45 @@ class Weaver:
         while self._step(units):
             pass
 
+    def look(self) -> None:
+        """See what time it is: what is taken from now on comes now."""
+        self.moment = self._now()
+
     def idle(self, units: list[Unit]) -> None:
         """The log has nothing more for now: hand on what has been waited for long enough."""
+        self.look()
         self.settle(units)
-        waiting = self._state()
-        if waiting != self._waiting:
-            self._waiting, self._since = waiting, self._now()
-        if waiting is None:
-            return
-        head = self._occurrences[0] if self._occurrences else None
-        patience = self._limits.patience if head is None or head.ended else self._limits.end_patience
-        if self._now() - self._since >= patience:
-            self._force(head, units)
+        while self._force(units):
             self.settle(units)
-            self._waiting = None
 
-    def _state(self) -> tuple[object, ...] | None:
-        """What would have to change for what is waited for to have come nearer."""
-        if self._occurrences:
-            head = self._occurrences[0]
-            seen = sum(line.runs[0].seen for line in self._gathered(head))
-            return (head.arrival, head.ended, tuple(head.positions.values()), seen)
-        runs = [line.runs[0] for line in self.lines if line.runs]
-        first = min(runs, key=lambda run: run.arrival, default=None)
-        return None if first is None else (first.arrival, first.seen)
+    def _force(self, units: list[Unit]) -> bool:
+        """Let go on what stands in the way: a run that nobody announces, else the first transaction as it is.
 
-    def _force(self, head: _Occurrence | None, units: list[Unit]) -> None:
-        """Let go on what stands in the way: a run that nobody announces, else the first transaction as it is."""
+        Returns False where nothing stands for so long. The time counts from the last record of what waits, so that a
+        row of many does not wait for each in turn.
+        """
+        head = self._occurrences[0] if self._occurrences else None
         gathered = [] if head is None else self._gathered(head)
-        waited = self.lines if head is None else self._missing(head, gathered) if head.ended else []
-        unknown = [line for line in waited if line.runs and line.runs[0].transaction not in self._pending]
-        if unknown:
-            self._leave(min(unknown, key=lambda line: line.runs[0].arrival), units)
-        elif head is not None:
+        if head is not None and not head.ended:
+            touched = max([head.touched, *(line.runs[0].touched for line in gathered)])
+            if self.moment - touched < self._limits.end_patience:
+                return False
             self._release(head, gathered, units, whole=False)
+            return True
+        waited = [line for line in (self.lines if head is None else self._missing(head, gathered)) if line.runs]
+        unknown = [line for line in waited if line.runs[0].transaction not in self._pending]
+        if unknown:
+            first = min(unknown, key=lambda line: line.runs[0].arrival)
+            if self.moment - first.runs[0].touched < self._limits.patience:
+                return False
+            self._leave(first, units)
+            return True
+        if head is None:
+            return False
+        if self.moment - max([head.touched, *(line.runs[0].touched for line in waited)]) < self._limits.patience:
+            return False
+        self._release(head, gathered, units, whole=False)
+        return True
 
     def _gathered(self, head: _Occurrence) -> list[Line]:
         """The partitions that are at the transaction."""

@@ -87,14 +87,12 @@ def assembler(clock: Clock, *, piece: int = 5000, limits: Limits | None = None) 
 
 
 def drained(target: Assembler, clock: Clock) -> list[Unit]:
-    """What goes on when nothing more comes and time passes."""
-    units: list[Unit] = []
-    for _ in range(2000):
-        units += target.idle()
-        if not target.open:
-            return units
-        clock.seconds += 61
-    raise AssertionError("it waits for ever")
+    """What goes on when nothing more comes: all of it, once the time has passed, however many wait."""
+    units = target.idle()
+    clock.seconds += 61
+    units += target.idle()
+    assert not target.open
+    return units
 
 
 def told(units: Iterable[Unit]) -> list[list[tuple[TopicPartition, int]]]:
@@ -229,6 +227,28 @@ def test_whatever_a_connector_leaves_out_or_repeats(seed: int, round_: int, smal
         changes = [record.offset for record, event in entries if isinstance(event, Change | Truncate)]
         assert seen[place] == changes, f"seed {seed + round_}, {place}"
     assert positions == {p: entries[-1][0].offset + 1 for p, entries in connector.log.items() if entries}
+
+
+def test_what_waits_in_a_row_does_not_wait_in_turn() -> None:
+    """A killed connector announces again what was taken in already: all of it goes on after one wait, not before."""
+    connector, clock = Connector(random.Random(1)), Clock()
+    names = [f"0-1-{number}" for number in range(30)]
+    for name in names:
+        connector.transaction(name, [("item", 1), ("rental", 1)])
+    for name in names:
+        connector.transaction(name, [("item", 1), ("rental", 1)], last=0)
+    connector.transaction("0-1-99", [("item", 2)], last=1)
+    target = assembler(clock)
+    units = [unit for chunk in chunks(connector.rng, connector.log, {}) for unit in target.take(chunk)]
+    clock.seconds += 4.9
+    units += target.idle()
+    assert target.open
+    assert all(not unit.changes or unit.changes[0].event.transaction != "0-1-99" for unit in units)
+    clock.seconds += 0.2
+    units += target.idle()
+    assert not target.open
+    assert units[-1].changes[0].event.transaction == "0-1-99"
+    assert sum(len(unit.changes) for unit in units) == 61
 
 
 def check_pieces(units: Sequence[Unit]) -> None:
