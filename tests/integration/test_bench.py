@@ -26,9 +26,10 @@ EVERY = {
 
 
 def test_a_tiny_run_gives_every_figure() -> None:
-    """All benchmarks run on real parts and none fails; the last line is JSON with each figure and each goal."""
+    """All that need no broker run on real parts, none fails; the last line is JSON with each figure and each goal."""
+    chosen = [part for name in EVERY for part in ("--only", name)]
     ended = subprocess.run(
-        [sys.executable, "-m", "bench", "--scale", "0.005", "--rentals", "300", "--dense-only"],
+        [sys.executable, "-m", "bench", *chosen, "--scale", "0.005", "--rentals", "300", "--dense-only"],
         cwd=ROOT,
         capture_output=True,
         text=True,
