@@ -224,6 +224,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ("unknown host", "Check the host, as Kafka Connect reaches it: --set database.hostname=…"),
     ("could not be parsed", "The source has a type that this Debezium does not know: leave that table's database out."),
     ("no longer available on the server", "The binlog was purged: delete the connector and register it anew."),
+    ("table definition has changed", "A table was altered or truncated during the snapshot: register it again."),
     ("could not resolve", "Give Connect the variable or file that the placeholder names, and restart it."),
     ("replication slots are in use", "Raise max_replication_slots in the source, or drop slots nobody reads."),
 )
