@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Test files at once; each process has servers of its own.
+JOBS ?= 2
 
 .PHONY: help demo test test-fast kills lint bench lock wheel stack stack-jars stack-mariadb clean
 help: ## list the targets
@@ -18,7 +20,7 @@ demo: .venv/installed ## the main job on the embedded database: make demo ARGS="
 	@$(BIN)/rowtide demo $(ARGS)
 
 test: .venv/installed lint wheel stack-jars stack-mariadb ## everything: lint, the tree, the installed wheel
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 stack: .venv/installed ## MariaDB, Kafka, Debezium, PostgreSQL and Rowtide, natively: make stack ARGS="--traffic"
 	@$(BIN)/python -m deploy.stack $(ARGS)
