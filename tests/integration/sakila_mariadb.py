@@ -18,6 +18,10 @@ from deploy.stack.mariadb import MariaDB
 
 NEW = 2_000_000  # rentals and payments from here on are the traffic's
 
+# What transactions at once may be refused for: they wait for each other, or a foreign or unique key forbids it, be it
+# that of a row which a cascade would change.
+_IN_THE_WAY = frozenset({1205, 1213, 1062, 1451, 1452, 1761, 1762})
+
 
 def load(server: MariaDB, folder: Path, database: str) -> None:
     """The tables with their foreign keys, and all rows; views, triggers and procedures stay behind."""
@@ -105,14 +109,9 @@ class Traffic:
                     with connection.cursor() as cursor:
                         kind(cursor, rng, serial)
                     connection.commit()
-                except pymysql.err.OperationalError as error:
+                except (pymysql.err.OperationalError, pymysql.err.IntegrityError) as error:
                     connection.rollback()
-                    if error.args[0] not in (1205, 1213):  # the threads wait for each other, or are in each other's way
-                        self.failures.append(repr(error))
-                        return
-                except pymysql.err.IntegrityError as error:
-                    connection.rollback()
-                    if error.args[0] not in (1062, 1451, 1452):  # a foreign key or a unique one forbids it
+                    if error.args[0] not in _IN_THE_WAY:
                         self.failures.append(repr(error))
                         return
                 else:
