@@ -63,11 +63,16 @@ def database(server: EmbeddedPostgres, _numbers: Iterator[int]) -> Iterator[str]
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[KafkaBroker]:
-    """A real Kafka broker for the run; skips where Java or Maven is absent, except in CI. Ask for topics of your own."""
+def kafka_jars() -> None:
+    """What a broker runs from is there; skips where Java or Maven is absent, except in CI."""
     lacking = missing()
     if lacking is not None and not os.environ.get("CI"):
         pytest.skip(f"no Kafka: {lacking}")
+
+
+@pytest.fixture(scope="session")
+def broker(kafka_jars: None) -> Iterator[KafkaBroker]:
+    """A real Kafka broker for the run. Ask for topics of your own."""
     with KafkaBroker() as running:
         yield running
 

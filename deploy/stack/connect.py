@@ -15,22 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from deploy.stack.definition import CONNECT
-from deploy.stack.jars import jars
+from deploy.stack.jars import LOGGING, jars
 from deploy.stack.process import Process, ServerFailedError, free_port
 
 _JAVA = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 _START = 120  # seconds; five on an idle machine
 _CONNECTOR = "io.debezium.connector.mariadb.MariaDbConnector"
-
-_LOGGING = """\
-status = warn
-rootLogger.level = warn
-rootLogger.appenderRef.out.ref = out
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{ISO8601} %-5p %c: %m%n
-"""
 
 
 class KafkaConnect:
@@ -130,7 +120,7 @@ class KafkaConnect:
         plugin = self.folder / "plugins" / "debezium"
         plugin.unlink(missing_ok=True)
         plugin.symlink_to(self._plugins)
-        (self.folder / "log4j2.properties").write_text(_LOGGING)
+        (self.folder / "log4j2.properties").write_text(LOGGING)
         settings = {
             **CONNECT,
             "bootstrap.servers": self._servers,

@@ -22,6 +22,18 @@ _INSTALL = "Install Java 17 or newer and Maven (on Debian: apt-get install -y op
 _TIMEOUT = 900  # seconds; cold, over a slow line
 
 
+# log4j2's settings for what runs from the jars: warnings, to the file that its output goes to.
+LOGGING = """\
+status = warn
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %-5p %c: %m%n
+"""
+
+
 class StackUnavailableError(RowtideError):
     """This machine lacks what a server of the stack needs."""
 

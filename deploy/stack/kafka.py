@@ -16,21 +16,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.stack.definition import KAFKA
-from deploy.stack.jars import jars
+from deploy.stack.jars import LOGGING, jars
 from deploy.stack.process import Process, ServerFailedError, free_port
 
 _JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 _START = 90  # seconds; three on an idle machine
-
-_LOGGING = """\
-status = warn
-rootLogger.level = warn
-rootLogger.appenderRef.out.ref = out
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{ISO8601} %-5p %c: %m%n
-"""
 
 
 class KafkaBroker:
@@ -153,7 +143,7 @@ class KafkaBroker:
         }
         settings |= self.settings
         configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        (self.folder / "log4j2.properties").write_text(_LOGGING)
+        (self.folder / "log4j2.properties").write_text(LOGGING)
         if not (self.folder / "data" / "meta.properties").exists():
             tool = "kafka.tools.StorageTool"
             identity = self.run_tool(tool, "random-uuid").split()[-1]

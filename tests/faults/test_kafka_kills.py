@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -16,18 +15,14 @@ import pytest
 
 from connectors.log import LogUnreachableError, Message, TopicPartition
 from connectors.log.kafka import KafkaLog
-from deploy.stack.jars import missing
 from deploy.stack.kafka import KafkaBroker
 
 DEADLINE = 120.0
 
 
 @pytest.fixture(scope="module")
-def fragile() -> Iterator[KafkaBroker]:
+def fragile(kafka_jars: None) -> Iterator[KafkaBroker]:
     """A broker of our own: killing the one of all tests would disturb them."""
-    lacking = missing()
-    if lacking is not None and not os.environ.get("CI"):
-        pytest.skip(f"no Kafka: {lacking}")
     with KafkaBroker() as running:
         yield running
 

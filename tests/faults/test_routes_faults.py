@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import threading
@@ -21,7 +20,6 @@ from connectors.state import migrate
 from daemon.app import open_app
 from daemon.service import serve
 from daemon.settings import load_settings
-from deploy.stack.jars import missing
 from deploy.stack.mariadb import MariaDB
 
 HUGE = 100_000
@@ -29,9 +27,7 @@ MEMORY = 300 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def way(mariadb: MariaDB) -> Iterator[Chain]:
-    if (reason := missing()) and not os.environ.get("CI"):
-        pytest.skip(f"no Kafka: {reason}")
+def way(kafka_jars: None, mariadb: MariaDB) -> Iterator[Chain]:
     with chain(mariadb) as made:
         yield made
 
