@@ -16,7 +16,7 @@ from connectors.errors import RowtideError
 
 PREFIX = "ROWTIDE_"
 INSTANCES = "instances"
-_OF_THE_PROCESS = ("state", "web", "log_level", "log_format", "instance", INSTANCES)
+_OF_THE_PROCESS = ("state", "web", "api", "log_level", "log_format", "instance", INSTANCES)
 
 
 class SettingsError(RowtideError):

@@ -32,6 +32,7 @@ __all__ = ["Loaded", "Settings", "SettingsError", "load_instances", "load_settin
 _DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SECRET = re.compile(r"password|secret|token|jaas|key\.pem|oauthbearer\.config")
+_TOKEN_LENGTH = 24
 _SIZE = re.compile(r"(\d+)\s*(kB|MB|GB|TB|B)?", re.IGNORECASE)
 
 
@@ -173,6 +174,32 @@ class Web(_Section):
         return self
 
 
+class Api(_Section):
+    """The HTTP API of domains that push to QuickBooks, beside the page."""
+
+    enabled: bool = Field(default=True, description="Whether the API is served; nothing is told without a token.")
+    token: SecretStr | None = Field(None, description="A token that opens it, besides those of `rowtide api token`.")
+    tls_cert: Path | None = Field(None, description="Certificate (PEM) for API and page, with those above it.")
+    tls_key: Path | None = Field(None, description="The certificate's key (PEM).")
+    allow_plaintext: bool = Field(default=False, description="Allow a host that other machines reach without TLS.")
+
+    @field_validator("token")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else None
+        if text is not None and (len(text) < _TOKEN_LENGTH or not text.isascii() or not text.isprintable()):
+            raise ValueError(
+                f"a token has {_TOKEN_LENGTH} letters, digits and signs or more: `rowtide api token` makes one"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Api:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key are set together")
+        return self
+
+
 class WorkerSettings(_Section):
     """How much is done at once."""
 
@@ -189,6 +216,7 @@ class Settings(_Section):
     source: SourceSettings = Field(default_factory=SourceSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     web: Web = Field(default_factory=Web)
+    api: Api = Field(default_factory=Api)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON.")
