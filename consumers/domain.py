@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 from connectors.errors import RowtideError
 from connectors.table import Column, Table
 from consumers.engine.modelfile import ModelFile, read_header, read_model
+from consumers.push import CustomerPush, read_push
 from consumers.writeback import WriteBack, read_write_backs
 
 BUILT_IN = Path(__file__).parent
@@ -89,6 +90,7 @@ class Domain:
         topics: where the source's events come from.
         models, views, checks, queries, reports: by name.
         write_back: what is written to the source, by name.
+        push: the customers that are pushed to QuickBooks, if any.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Domain:
     queries: Mapping[str, SqlFile] = field(default_factory=dict)
     reports: Mapping[str, SqlFile] = field(default_factory=dict)
     write_back: Mapping[str, WriteBack] = field(default_factory=dict)
+    push: CustomerPush | None = None
 
     @property
     def kind(self) -> str:
@@ -209,6 +212,7 @@ def load_domain(reference: str) -> Domain:
         write_back=read_write_backs(
             folder / "domain.toml", settings.get("write_back", {}), tables, {n: m.key for n, m in models.items()}
         ),
+        push=read_push(folder / "domain.toml", settings.get("push", {}), models, inputs),
         **{kind: {p.stem: _read_sql(p) for p in _sql_files(folder / kind)}
            for kind in ("views", "checks", "queries", "reports")},
     )  # fmt: skip
@@ -257,7 +261,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DomainError(f"{path}: {error}", hint="Correct the file; see the example in docs/domains.md.") from None
-    known = {"title", "description", "source", "parameters", "write_back"}
+    known = {"title", "description", "source", "parameters", "write_back", "push"}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise DomainError(f"{path}: unknown entry “{unknown[0]}”.", hint=f"Known: {', '.join(sorted(known))}.")
