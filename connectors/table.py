@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ class Column:
     """A column.
 
     Args:
-        name: as the source spells it.
+        name: as declared; sources are matched without regard to case, see `spelled`.
         type: the PostgreSQL type in its canonical spelling, as `format_type` prints it
             (`integer`, `numeric(5,2)`, `character varying(45)`, `timestamp without time zone`, `text[]`).
         nullable: whether the declaration allows NULL.
@@ -41,3 +42,16 @@ class Table:
     def key_positions(self) -> tuple[int, ...]:
         """Where the key's columns stand among the columns."""
         return tuple(self.names.index(name) for name in self.key)
+
+
+def spelled(declared: Iterable[str], present: Collection[str]) -> dict[str, str]:
+    """Declared names as a source spells them, those that it has: the same, else one that differs by case alone."""
+    lower: dict[str, list[str]] = {}
+    for name in present:
+        lower.setdefault(name.lower(), []).append(name)
+    found = {}
+    for name in declared:
+        alike = [name] if name in present else lower.get(name.lower(), [])
+        if len(alike) == 1:
+            found[name] = alike[0]
+    return found

@@ -25,7 +25,7 @@ from connectors.source_rows import (
     postgres_digest,
     postgres_row_hash,
 )
-from connectors.table import Table
+from connectors.table import Table, spelled
 
 # Types whose order is the same wherever they are stored.
 _ORDERLY = frozenset({"smallint", "integer", "bigint", "uuid", "date"})
@@ -45,6 +45,7 @@ class PostgresRows:
         self._schema = schema
         self._connection = connect(conninfo(dsn, application="rowtide verify"))
         with losing():
+            self._names: dict[str, dict[str, str]] = {}  # declared → as the source spells them
             self._columns = {table.name: self._describe(table) for table in tables}
 
     def _describe(self, table: Table) -> Mapping[str, str]:
@@ -54,10 +55,12 @@ class PostgresRows:
             "WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped",
             [quoted(self._schema, table.name)],
         ).fetchall()
-        found: dict[str, str] = dict(rows)
+        stored: dict[str, str] = dict(rows)
+        names = self._names[table.name] = spelled(table.names, stored)
+        found = {name: stored[there] for name, there in names.items()}
         missing = [c.name for c in table.columns if c.name not in found and not c.optional]
-        if not found or missing:
-            what = f"column {table.name}.{missing[0]}" if found else f"table {self._schema}.{table.name}"
+        if not stored or missing:
+            what = f"column {table.name}.{missing[0]}" if stored else f"table {self._schema}.{table.name}"
             raise CaptureStoppedError(
                 f"The source has no {what} that its user may see.",
                 hint="Correct source.sql, or run what `rowtide grants` prints in the source.",
@@ -78,7 +81,7 @@ class PostgresRows:
 
     def last_of(self, table: Table, after: Key | None, count: int) -> Key | None:
         """See `SourceRows`."""
-        key = [quoted(name) for name in table.key]
+        key = self._quoted(table, table.key)
         where, values = self._where(table, Range(after, None))
         texts = ", ".join(f"{name}::text" for name in key)
         found = self._all(
@@ -90,7 +93,7 @@ class PostgresRows:
     def page(self, table: Table, after: Sequence[str] | None, count: int) -> tuple[list[Written], Sequence[str] | None]:
         """See `SourceRows`."""
         where, values = self._where(table, Range(None if after is None else tuple(after), None))
-        order = ", ".join(quoted(name) for name in table.key)
+        order = ", ".join(self._quoted(table, table.key))
         rows = self._select(table, f"{where} ORDER BY {order} LIMIT {count}", values)
         last = [rows[-1][place] for place in table.key_positions] if len(rows) == count else None
         return [self._written(table, row) for row in rows], last
@@ -106,11 +109,14 @@ class PostgresRows:
 
     def digest(self, table: Table, segment: Segment) -> Digest | None:
         """See `SourceRows`. None where a value cannot be of the declared type: its row is then looked at."""
-        present = self._columns[table.name]
+        names = self._names[table.name]
         # By way of the text that capture reads, so that what it reads is what is compared.
         texts = [
-            canonical(f"(CASE WHEN {quoted(c.name)} IS NOT NULL THEN concat({quoted(c.name)})::{c.type} END)", c.type)
-            if c.name in present
+            canonical(
+                f"(CASE WHEN {quoted(names[c.name])} IS NOT NULL THEN concat({quoted(names[c.name])})::{c.type} END)",
+                c.type,
+            )
+            if c.name in names
             else "NULL::text"
             for c in table.columns
         ]
@@ -138,12 +144,15 @@ class PostgresRows:
 
     # --- statements ---
 
+    def _quoted(self, table: Table, columns: Sequence[str]) -> list[str]:
+        return [quoted(self._names[table.name][column]) for column in columns]
+
     def _place(self, table: Table) -> str:
         return self._columns[table.name][""] + quoted(self._schema, table.name)
 
     def _where(self, table: Table, segment: Segment) -> tuple[str, list[Any]]:
         """A condition with its values, which are text of no type yet: they become the column's own."""
-        key = ", ".join(quoted(name) for name in table.key)
+        key = ", ".join(self._quoted(table, table.key))
         row = f"({', '.join(['%s'] * len(table.key))})"
         if isinstance(segment, Keys):
             if not segment.keys:
@@ -157,11 +166,13 @@ class PostgresRows:
         return " AND ".join(parts), values
 
     def _select(self, table: Table, where: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        present = self._columns[table.name]
+        names = self._names[table.name]
         # concat() writes a value as replication does, which a cast to text does not for all types.
         texts = [
-            f"CASE WHEN {quoted(name)} IS NOT NULL THEN concat({quoted(name)}) END" if name in present else "NULL::text"
-            for name in table.names
+            f"CASE WHEN {quoted(names[n])} IS NOT NULL THEN concat({quoted(names[n])}) END"
+            if n in names
+            else "NULL::text"
+            for n in table.names
         ]
         return self._all(f"SELECT {', '.join(texts)} FROM {self._place(table)} WHERE {where}", values)
 

@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from connectors.capture.postgres.connection import Connection, connect, conninfo
 from connectors.capture.postgres.preflight import quoted
 from connectors.capture.running import CaptureStoppedError, SourceUnavailableError
+from connectors.table import spelled
 from connectors.writeback.columns import ColumnsUnfitError, Wanted, unfit
 from connectors.writeback.updates import (
     Row,
@@ -50,10 +51,11 @@ class PostgresFlags:
         self._info = _plain(dsn, f"rowtide_writeback_{name}")
         self._schema = schema
         self._connection: Connection | None = None
+        self._targets: dict[Target, Target] = {}  # as the source spells their columns; of this connection
 
     def write(self, target: Target, updates: Sequence[Update]) -> Written:
         """See `FlagWriter.write`."""
-        return retried_once(lambda: write(self, target, updates), SourceUnavailableError)
+        return retried_once(lambda: write(self, self._spelled(target), updates), SourceUnavailableError)
 
     def update(self, target: Target, keys: Sequence[Row], new: Row, known: Row) -> int:
         """See `Talker.update`."""
@@ -91,11 +93,12 @@ class PostgresFlags:
                 f"The source has no table {self._schema}.{wanted.table}.",
                 hint="Check source.schema, and the table's name in source.sql.",
             )
-        if wanted.column not in columns:
+        name = spelled([wanted.column], columns).get(wanted.column)
+        if name is None:
             values = ", ".join("'" + value.replace("'", "''") + "'" for value in wanted.values)
             check = f" CHECK ({quoted(wanted.column)} IN ({values}))" if values else ""
             return [f"ALTER TABLE {table} ADD COLUMN {quoted(wanted.column)} {wanted.type}{check}"]
-        type_, generated, labels = columns[wanted.column]
+        type_, generated, labels = columns[name]
         if generated:
             raise unfit(wanted, type_, "is computed by the database")
         if labels:
@@ -118,6 +121,19 @@ class PostgresFlags:
                 "ROWTIDE_SOURCE__WRITE_BACK_DSN=… rowtide init --yes.",
             ) from None
 
+    def _spelled(self, target: Target) -> Target:
+        """The target with its columns as the source spells them; what it lacks stays, for the statement to fail on."""
+        if target not in self._targets:
+            table = quoted(self._schema, target.table)
+            found = self._run(target, _COLUMNS, [table], lambda cursor: [row[0] for row in cursor.fetchall()])
+            names = spelled([*target.key, *target.set, *target.guard], found)
+            parts = [tuple([names.get(n, n) for n in part]) for part in (target.key, target.set, target.guard)]
+            there = Target(target.table, *parts)
+            if not {*target.key, *target.set, *target.guard} <= names.keys():
+                return there
+            self._targets[target] = there
+        return self._targets[target]
+
     def _run(self, target: Target, statement: str, values: Sequence[Any], result: Callable[[Any], Any]) -> Any:
         try:
             cursor = self._connected().execute(statement, values, prepare=False)
@@ -132,6 +148,7 @@ class PostgresFlags:
             self.close()
             self._connection = connect(self._info)
             self._connection.execute(_SESSION)
+            self._targets.clear()
         return self._connection
 
     def _explained(self, target: Target, error: psycopg.Error) -> Exception:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from connectors.capture.postgres.connection import Connection
 from connectors.capture.running import CaptureStoppedError
-from connectors.table import Table
+from connectors.table import Table, spelled
 
 _OLDEST = 150000
 
@@ -52,9 +52,9 @@ class Publication(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The source as the preflight found it: each table's columns, and the publication."""
+    """The source as the preflight found it: each table's declared columns as it spells them, and the publication."""
 
-    columns: Mapping[str, frozenset[str]]
+    columns: Mapping[str, Mapping[str, str]]
     partitioned: frozenset[str]
     publication: Publication
 
@@ -104,7 +104,7 @@ def check(connection: Connection, tables: Sequence[Table], *, schema: str, name:
     return Found(columns, frozenset(partitioned), publication)
 
 
-def _check_table(connection: Connection, table: Table, schema: str) -> tuple[frozenset[str], bool]:
+def _check_table(connection: Connection, table: Table, schema: str) -> tuple[dict[str, str], bool]:
     plain, full = f"{schema}.{table.name}", quoted(schema, table.name)
     with connection.cursor(row_factory=psycopg.rows.namedtuple_row) as cursor:
         row: Any = cursor.execute(_TABLE, [schema, table.name]).fetchone()
@@ -136,30 +136,33 @@ def _check_table(connection: Connection, table: Table, schema: str) -> tuple[fro
             f"Row security hides rows of {plain} from the source's user.",
             hint="Run ALTER ROLE ... BYPASSRLS for that user in the source.",
         )
-    missing = [c.name for c in table.columns if c.name not in row.columns and not c.optional]
+    names = spelled(table.names, row.columns)
+    missing = [c.name for c in table.columns if c.name not in names and not c.optional]
     if missing:
         raise CaptureStoppedError(
             f"The source's table {plain} has no column {missing[0]} (never, dropped or renamed).",
             hint="Correct source.sql and run `rowtide rebuild`, or list the column under [source.optional] in domain.toml.",
         )
-    generated = sorted(set(row.generated) & set(table.names))
+    generated = sorted(set(row.generated) & set(names.values()))
     if generated:
         raise CaptureStoppedError(
             f"The column {table.name}.{generated[0]} is generated: replication does not send it.",
             hint="Leave it out of source.sql and compute it in a model.",
         )
-    _check_key(connection, table, schema, row.oid, row.indexes)
-    return frozenset(row.columns), row.kind == "p"
+    _check_key(connection, table, schema, row.oid, row.indexes, [names[part] for part in table.key])
+    return names, row.kind == "p"
 
 
-def _check_key(connection: Connection, table: Table, schema: str, oid: int, indexes: Sequence[int]) -> None:
-    """The declared key must identify a row, and deletions must tell it."""
+def _check_key(
+    connection: Connection, table: Table, schema: str, oid: int, indexes: Sequence[int], names: Sequence[str]
+) -> None:
+    """The declared key must identify a row, and deletions must tell it; `names` are its columns as the source spells them."""
     key = f"({', '.join(table.key)})"
-    if connection.execute(_UNIQUE, [list(indexes), sorted(table.key)]).fetchone() is None:
+    if connection.execute(_UNIQUE, [list(indexes), sorted(names)]).fetchone() is None:
         raise CaptureStoppedError(
             f"The key {key} that source.sql declares for {table.name} is no unique key without NULLs in the source.",
             hint=f"Declare the source's own primary key in source.sql, or run ALTER TABLE {quoted(schema, table.name)} "
-            f"ADD PRIMARY KEY ({', '.join(map(quoted, table.key))}) in the source.",
+            f"ADD PRIMARY KEY ({', '.join(map(quoted, names))}) in the source.",
         )
     for name, kind, relkind, columns in connection.execute(_IDENTITIES, {"oid": oid}).fetchall():
         mend = f"ALTER TABLE {quoted(schema, name)} REPLICA IDENTITY"
@@ -168,7 +171,7 @@ def _check_key(connection: Connection, table: Table, schema: str, oid: int, inde
                 f"The source's table {name} has REPLICA IDENTITY NOTHING: deletions could not be followed.",
                 hint=f"Run {mend} DEFAULT in the source.",
             )
-        if kind not in ("f", "n") and not set(table.key) <= set(columns or ()):
+        if kind not in ("f", "n") and not set(names) <= set(columns or ()):
             raise CaptureStoppedError(
                 f"The replica identity of the source's table {name} does not contain the key {key}: "
                 "deletions could not be followed.",
@@ -205,7 +208,8 @@ def _check_publication(connection: Connection, tables: Sequence[Table], schema: 
                 f"The publication {publication} has {table.name} only by its partitions.",
                 hint=f"Run ALTER PUBLICATION {quoted(publication)} SET (publish_via_partition_root = true).",
             )
-        hidden = [c.name for c in table.columns if c.name not in row[2] and not c.optional]
+        shown = spelled(table.names, row[2])
+        hidden = [c.name for c in table.columns if c.name not in shown and not c.optional]
         if row[1] or hidden:
             raise CaptureStoppedError(
                 f"The publication {publication} leaves {'rows' if row[1] else 'the column ' + hidden[0]} of {table.name} out.",

@@ -10,7 +10,7 @@ from connectors.capture.postgres.preflight import quoted
 from connectors.capture.postgres.writer import Encoded, Writer
 from connectors.capture.running import CaptureStoppedError
 from connectors.event import UNAVAILABLE, Source, Value, encode_change
-from connectors.table import Table
+from connectors.table import Table, spelled
 
 Fetch = Callable[[Table, tuple[str, ...]], "tuple[Value, ...] | None"]
 
@@ -49,20 +49,21 @@ class Rows:
         if table is None:
             self._known[relation.oid] = None
             return
-        missing = [c.name for c in table.columns if c.name not in relation.columns and not c.optional]
+        names = spelled(table.names, relation.columns)
+        missing = [c.name for c in table.columns if c.name not in names and not c.optional]
         if missing:
             raise CaptureStoppedError(
                 f"The source's table {table.name} has lost the column {missing[0]} (dropped or renamed).",
                 hint="Take it out of source.sql (or list it under [source.optional]) and run `rowtide rebuild`.",
             )
-        if relation.identity != "f" and not set(table.key) <= set(relation.keys):
+        if relation.identity != "f" and not {names[part] for part in table.key} <= set(relation.keys):
             raise CaptureStoppedError(
                 f"The replica identity of {table.name} no longer contains the key ({', '.join(table.key)}): deletions "
                 "cannot be followed.",
                 hint=f"Run ALTER TABLE {quoted(relation.schema, table.name)} REPLICA IDENTITY FULL in the source; what was "
                 f"deleted meanwhile needs `rowtide init --snapshot {table.name}`.",
             )
-        places = tuple(relation.columns.index(n) if n in relation.columns else -1 for n in table.names)
+        places = tuple(relation.columns.index(names[n]) if n in names else -1 for n in table.names)
         self._known[relation.oid] = _Known(table, places)
 
     def sources(self, oids: Sequence[int]) -> Iterator[Source]:

@@ -97,7 +97,7 @@ def fetch(
 ) -> tuple[str | None, ...] | None:
     """A row as it is now, by its key; None if it is not there."""
     where = sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+        sql.SQL("{} = {}").format(sql.Identifier(found.columns[table.name][name]), sql.Literal(value))
         for name, value in zip(table.key, key, strict=True)
     )
     query = sql.SQL("COPY ({} WHERE {}) TO STDOUT").format(_select(table, found, schema), where)
@@ -107,7 +107,7 @@ def fetch(
 
 
 def _query(table: Table, found: Found, schema: str, last: Sequence[str] | None) -> sql.Composed:
-    key = sql.SQL(", ").join(sql.Identifier(name) for name in table.key)
+    key = sql.SQL(", ").join(sql.Identifier(found.columns[table.name][name]) for name in table.key)
     query = _select(table, found, schema)
     if last is not None:  # as text of no type yet: it becomes the column's own
         query += sql.SQL(" WHERE ({}) > ({})").format(key, sql.SQL(", ").join(sql.Literal(value) for value in last))
@@ -117,7 +117,7 @@ def _query(table: Table, found: Found, schema: str, last: Sequence[str] | None) 
 def _select(table: Table, found: Found, schema: str) -> sql.Composed:
     """The declared columns. Under COPY their text is what the stream sends, which a cast to text is not for all types."""
     present = found.columns[table.name]
-    columns = [sql.Identifier(name) if name in present else sql.SQL("NULL::text") for name in table.names]
+    columns = [sql.Identifier(present[name]) if name in present else sql.SQL("NULL::text") for name in table.names]
     # Rows of tables that inherit from an ordinary table are not that table's; replication does not send them either.
     return sql.SQL("SELECT {} FROM {} {}").format(
         sql.SQL(", ").join(columns),
