@@ -14,7 +14,7 @@ from typing import Any
 from connectors.errors import RowtideError
 from connectors.table import Table
 
-_ENTRIES = {"table", "model", "set", "guard", "values"}
+_ENTRIES = {"table", "model", "set", "guard", "values", "defaults"}
 _EXAMPLE = 'table = "item", model = "pending_status", set = { status = "new" }, guard = { status = "known" }'
 _MOST_VALUES = 64
 
@@ -35,6 +35,7 @@ class WriteBack:
         guard: source column -> the model's column with the value the decision was made on. A row is written only
             where the source still holds all of them.
         values: source column -> the only values it takes, where the entry tells them.
+        defaults: source column -> what new rows of the source get in it, where the column is added to the source.
     """
 
     name: str
@@ -43,6 +44,7 @@ class WriteBack:
     set: Mapping[str, str]
     guard: Mapping[str, str]
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_write_backs(
@@ -113,7 +115,15 @@ def _read(
             f"does not guard “{open_[0]}”: a value that a person wrote meanwhile would be lost",
             f'Add it to guard, with the model\'s column that holds the value known: {open_[0]} = "known".',
         )
-    return WriteBack(name, table, str(entry["model"]), sets, guard, _values(place, entry.get("values", {}), sets))
+    return WriteBack(
+        name,
+        table,
+        str(entry["model"]),
+        sets,
+        guard,
+        _values(place, entry.get("values", {}), sets),
+        _defaults(place, entry.get("defaults", {}), sets),
+    )
 
 
 def _columns(place: _Place, part: str, entry: Any, table: Table) -> dict[str, str]:
@@ -145,3 +155,11 @@ def _values(place: _Place, entry: Any, sets: Mapping[str, str]) -> dict[str, tup
             )
         found[column] = tuple(values)
     return found
+
+
+def _defaults(place: _Place, entry: Any, sets: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(entry, Mapping) or not all(isinstance(v, str) and "\\" not in v for v in entry.values()):
+        raise place.error("has no usable defaults", 'Write defaults = { COLUMN = "value" }, without backslashes.')
+    if column := next((column for column in entry if column not in sets), None):
+        raise place.error(f"tells a default of “{column}”, which it does not set", f"It sets: {', '.join(sets)}.")
+    return dict(entry)

@@ -155,7 +155,13 @@ def wanted(found: Sequence[Sink]) -> list[Wanted]:
     """The columns that the source must have."""
     types = [{column.name: column.type for column in sink.entry.table.columns} for sink in found]
     return [
-        Wanted(sink.entry.table.name, column, declared[column], sink.entry.values.get(column, ()))
+        Wanted(
+            sink.entry.table.name,
+            column,
+            declared[column],
+            sink.entry.values.get(column, ()),
+            sink.entry.defaults.get(column),
+        )
         for sink, declared in zip(found, types, strict=True)
         for column in sink.entry.set
     ]

@@ -34,12 +34,14 @@ class Wanted:
         column: its name.
         type: as declared in source.sql: PostgreSQL's.
         values: the only values it takes; empty: any.
+        default: what new rows get in it, where it is added; rows that are there keep NULL, for no change is told of them.
     """
 
     table: str
     column: str
     type: str
     values: tuple[str, ...] = ()
+    default: str | None = None
 
     def require_labels(self, type_: str, labels: Sequence[str]) -> None:
         """Raise ColumnsUnfitError where an enumeration lacks a value. Without declared values none is needed."""

@@ -114,7 +114,12 @@ class MySQLFlags:
         stored = columns.get(wanted.column.lower())
         if stored is None:
             text = self._type(connection, wanted)
-            return [f"ALTER TABLE {quoted(wanted.table)} ADD COLUMN {quoted(wanted.column)} {text} NULL"]
+            alter = f"ALTER TABLE {quoted(wanted.table)}"
+            added = [f"{alter} ADD COLUMN {quoted(wanted.column)} {text} NULL"]
+            if wanted.default is None:
+                return added
+            value = _literal(connection, wanted.default)
+            return [*added, f"{alter} ALTER COLUMN {quoted(wanted.column)} SET DEFAULT {value}"]
         data, type_, length, extra = (part or "" for part in stored)
         if "GENERATED" in extra.upper():
             raise unfit(wanted, type_, "is computed by the database")

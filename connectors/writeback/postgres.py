@@ -97,7 +97,11 @@ class PostgresFlags:
         if name is None:
             values = ", ".join("'" + value.replace("'", "''") + "'" for value in wanted.values)
             check = f" CHECK ({quoted(wanted.column)} IN ({values}))" if values else ""
-            return [f"ALTER TABLE {table} ADD COLUMN {quoted(wanted.column)} {wanted.type}{check}"]
+            added = [f"ALTER TABLE {table} ADD COLUMN {quoted(wanted.column)} {wanted.type}{check}"]
+            if wanted.default is None:
+                return added
+            value = "'" + wanted.default.replace("'", "''") + "'"
+            return [*added, f"ALTER TABLE {table} ALTER COLUMN {quoted(wanted.column)} SET DEFAULT {value}"]
         type_, generated, labels = columns[name]
         if generated:
             raise unfit(wanted, type_, "is computed by the database")

@@ -363,6 +363,30 @@ def test_a_column_that_will_not_do_is_refused(source: Any, flags: Any, definitio
         flags.missing([Wanted("other", "status", "text", VALUES)])
 
 
+def test_an_added_column_has_its_default_in_new_rows_alone(source: Any, flags: Any) -> None:
+    """What is there stays NULL, as the mirror has it: of a default that rows get by themselves no change is told."""
+    source.execute("INSERT INTO item (id) VALUES (1)")
+    wanted = [Wanted("item", "sync", "integer", (), "0"), Wanted("item", "pushed_by", "text", (), "it's me")]
+    flags.execute(flags.missing(wanted))
+    source.execute("INSERT INTO item (id) VALUES (2)")
+    assert source.query("SELECT id, sync, pushed_by FROM item ORDER BY id") == [(1, None, None), (2, 0, "it's me")]
+    assert flags.missing(wanted) == []
+
+
+def test_columns_are_found_whatever_the_case_of_their_names(source: Any, flags: Any) -> None:
+    """A declared name stands for the column that differs from it by case alone: it is written, guarded, never doubled."""
+    quote = '"' if source.kind == "postgres" else "`"
+    source.execute(
+        f"CREATE TABLE mixed ({quote}appl_Id{quote} int PRIMARY KEY, {quote}QuickBk_Status{quote} int)",
+        "INSERT INTO mixed VALUES (1, NULL), (2, 1)",
+    )
+    assert flags.missing([Wanted("mixed", "quickbk_status", "integer")]) == []
+    target = Target("mixed", ("appl_id",), ("quickbk_status",), ("quickbk_status",))
+    written = flags.write(target, [Update((1,), (3,), (None,)), Update((2,), (3,), (0,)), Update((9,), (3,), (0,))])
+    assert states(written) == ["done", "newer", "gone"]
+    assert sorted(source.query("SELECT * FROM mixed")) == [(1, 3), (2, 1)]
+
+
 def test_a_table_that_is_not_there_is_told(source: Any, flags: Any) -> None:
     """No statement is proposed for a table of another name."""
     with pytest.raises(ColumnsUnfitError, match="no table"):

@@ -43,13 +43,17 @@ def entry(**changed: str | None) -> str:
 def test_a_good_entry_is_understood(tmp_path: Path) -> None:
     """Table, key, columns and values arrive where deliveries take them."""
     toml = entry(
-        set='{ flag = "new", note = "new" }', guard='{ flag = "known", note = "known" }', values='{ flag = ["x", "y"] }'
+        set='{ flag = "new", note = "new" }',
+        guard='{ flag = "known", note = "known" }',
+        values='{ flag = ["x", "y"] }',
+        defaults='{ note = "n" }',
     )
     found = sinks(analyse(load_domain(str(write(tmp_path, toml)))), "flags")
     assert [sink.name for sink in found] == ["write_back.flags"]
     target = found[0].target
     assert (target.table, target.key, target.set, target.guard) == ("item", ("id",), ("flag", "note"), ("flag", "note"))
     assert found[0].entry.values == {"flag": ("x", "y")}
+    assert found[0].entry.defaults == {"note": "n"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,9 @@ def test_a_good_entry_is_understood(tmp_path: Path) -> None:
         (entry(guard='{ colour = "known" }'), "guards the column “colour”"),
         (entry(set='{ id = "new" }', guard='{ id = "id" }'), "sets id, a part of the key"),
         (entry(guard='{ note = "known" }'), "does not guard “flag”"),
+        (entry(defaults="1"), "no usable defaults"),
+        (entry(defaults="{ flag = 1 }"), "no usable defaults"),
+        (entry(defaults='{ note = "x" }'), "a default of “note”, which it does not set"),
         (entry(values='{ note = ["x"] }'), "values of “note”, which it does not set"),
         (entry(values="{ flag = [] }"), "no usable values for “flag”"),
         (entry(values='{ flag = ["x", "x"] }'), "no usable values for “flag”"),
