@@ -7,6 +7,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,21 +107,37 @@ def transactions(rng: random.Random, worker: int) -> Iterator[list[str]]:
         yield done
 
 
-class Clerks:
-    """Several clerks at work on MariaDB at once, until told to stop; a context manager.
+class _Clerks:
+    """Several clerks at work at once, until told to stop; a context manager.
 
     They repeat what a deadlock or a server that restarts has undone.
     """
 
-    def __init__(self, server: MariaDB, database: str, seed: int, pause: float = 0.005) -> None:
-        self._server = server
-        self._database = database
+    failures: type[Exception]
+
+    def __init__(self, seed: int, pause: float) -> None:
         self._seed = seed
         self._pause = pause
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._count = [0] * WORKERS
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(WORKERS)]
+
+    def connect(self) -> Any:
+        """A connection that begins transactions by itself, at read committed."""
+        raise NotImplementedError
+
+    def is_gone(self, error: Exception) -> bool:
+        """Whether the connection is lost."""
+        raise NotImplementedError
+
+    def is_again(self, error: Exception) -> bool:
+        """Whether an application repeats the transaction."""
+        raise NotImplementedError
+
+    def is_taken(self, error: Exception) -> bool:
+        """Whether a key is there already."""
+        raise NotImplementedError
 
     def _work(self, worker: int) -> None:
         connection: Any = None
@@ -129,15 +146,12 @@ class Clerks:
             for statements in work:
                 while not self._stop.wait(self._pause):
                     try:
-                        if connection is None:
-                            connection = self._server.connect(self._database)
-                            self._execute(connection, ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"])
+                        connection = connection or self.connect()
                         self._execute(connection, statements)
-                    except pymysql.err.MySQLError as error:
-                        if error.args[0] in _GONE:
-                            connection = None
-                        elif error.args[0] not in _AGAIN:
+                    except self.failures as error:
+                        if not self.is_gone(error) and not self.is_again(error):
                             raise
+                        connection = self._closed(connection)
                         continue
                     self._count[worker] += 1
                     break
@@ -145,16 +159,23 @@ class Clerks:
                     return
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread
             self._errors.append(error)
+        finally:
+            self._closed(connection)
+
+    def _closed(self, connection: Any) -> None:
+        """What was open is rolled back with it."""
+        if connection is not None:
+            with suppress(self.failures):  # it may be broken
+                connection.close()
 
     def _execute(self, connection: Any, statements: Sequence[str]) -> None:
-        connection.begin()
         try:
             with connection.cursor() as cursor:
                 for statement in statements:
                     cursor.execute(statement)
-        except pymysql.err.MySQLError as error:
+        except self.failures as error:
             # A payment's number may be taken by one that has moved: the whole transaction is given up.
-            if error.args[0] != _TAKEN:
+            if not self.is_taken(error):
                 raise
             connection.rollback()
         connection.commit()
@@ -177,6 +198,56 @@ class Clerks:
             thread.join(30)
         if kind is None and self._errors:
             raise self._errors[0]
+
+
+class Clerks(_Clerks):
+    """Clerks at work on MariaDB."""
+
+    failures = pymysql.err.MySQLError
+
+    def __init__(self, server: MariaDB, database: str, seed: int, pause: float = 0.005) -> None:
+        super().__init__(seed, pause)
+        self._server = server
+        self._database = database
+
+    def connect(self) -> Any:
+        connection = self._server.connect(self._database, autocommit=False)
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        return connection
+
+    def is_gone(self, error: Exception) -> bool:
+        return error.args[0] in _GONE
+
+    def is_again(self, error: Exception) -> bool:
+        return error.args[0] in _AGAIN
+
+    def is_taken(self, error: Exception) -> bool:
+        return bool(error.args[0] == _TAKEN)
+
+
+class PostgresClerks(_Clerks):
+    """Clerks at work on PostgreSQL."""
+
+    failures = psycopg.Error
+
+    def __init__(self, dsn: str, seed: int, pause: float = 0.005) -> None:
+        super().__init__(seed, pause)
+        self._dsn = dsn
+
+    def connect(self) -> Any:
+        return psycopg.connect(self._dsn)
+
+    def is_gone(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.errors.AdminShutdown) or (
+            isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+        )
+
+    def is_again(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure)
+
+    def is_taken(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.errors.UniqueViolation)
 
 
 def mirrored(dsn: str, schema: str, table: Table) -> set[tuple[Any, ...]]:
