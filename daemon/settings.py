@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from daemon.given import Given, SettingsError, flat, read_given
+from daemon.settings_quickbooks import QuickBooksSettings
 
 __all__ = ["Loaded", "Settings", "SettingsError", "load_instances", "load_settings", "names", "shown", "source_kind"]
 
@@ -165,9 +166,14 @@ class Web(_Section):
     port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     allow_remote: bool = Field(default=False, description="Allow a host that other machines reach; there is no login.")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the host."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
     @model_validator(mode="after")
     def _loopback(self) -> Web:
-        if self.host not in ("127.0.0.1", "localhost", "::1") and not self.allow_remote:
+        if not self.is_local and not self.allow_remote:
             raise ValueError(
                 f"host {self.host} is reachable from other machines; set allow_remote = true if that is meant"
             )
@@ -218,6 +224,7 @@ class Settings(_Section):
     web: Web = Field(default_factory=Web)
     api: Api = Field(default_factory=Api)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    quickbooks: QuickBooksSettings = Field(default_factory=QuickBooksSettings)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON.")
     parameters: dict[str, str | int | float | bool | None] = Field(
