@@ -22,7 +22,7 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
-    CONFLICT = "conflict"
+    BLOCKED = "blocked"
     TOO_LARGE = "too_large"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
@@ -83,3 +83,8 @@ def failure(
     """A failure as a response."""
     body = Failure(message=message, timestamp=now(), error=code, details=Details(fields=list(fields), hint=hint))
     return JSONResponse(body.model_dump(mode="json"), status_code=status, headers=headers)
+
+
+def internal() -> JSONResponse:
+    """What is told of a mistake of our own: nothing of it, for its text may hold values."""
+    return failure(500, Code.INTERNAL, "Rowtide made a mistake of its own.")

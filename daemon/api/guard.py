@@ -15,10 +15,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors.errors import RowtideError
-from daemon.api.envelope import Code, failure
+from daemon.api.envelope import Code, failure, internal
 from daemon.api.tokens import Keys
 
 log = structlog.get_logger()
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="rowtide"'}
 LARGEST = 16 * 1024  # bytes of a body; the largest that makes sense has under a hundred
 
 
@@ -59,8 +60,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - whatever it is, neither client nor log is told its text
             log.error("api.failed", kind=type(error).__name__, at=_place(error))  # noqa: TRY400 - a trace has values
             if not begun:
-                response = failure(500, Code.INTERNAL, "Rowtide made a mistake of its own.")
-                await response(scope, receive, answer)
+                await internal()(scope, receive, answer)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -77,7 +77,7 @@ class Guard:
                     Code.UNAUTHORIZED,
                     "A valid token is needed.",
                     hint="Send it as `Authorization: Bearer TOKEN`; `rowtide api token` makes one.",
-                    headers={"WWW-Authenticate": 'Bearer realm="rowtide"'},
+                    headers=CHALLENGE,
                 )
                 await response(scope, receive, send)
                 return
@@ -90,14 +90,17 @@ class Guard:
         await self._app(scope, _again(body, receive), send)
 
     async def _may_enter(self, scope: Scope) -> bool:
-        """Whether exactly one Authorization header has a token that opens."""
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(given) != 1:
-            return False
-        scheme, _, token = given[0].partition(b" ")
-        if scheme.lower() != b"bearer" or not token.strip():
-            return False
-        return await anyio.to_thread.run_sync(self._keys.opens, token.strip())
+        token = presented(scope)
+        return token is not None and await anyio.to_thread.run_sync(self._keys.opens, token)
+
+
+def presented(scope: Scope) -> bytes | None:
+    """The token of a request's only Authorization header; None where there is none, or nothing of the kind."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(given) != 1:
+        return None
+    scheme, _, token = given[0].partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" and token.strip() else None
 
 
 def _path(scope: Scope) -> str:
