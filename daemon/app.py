@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from connectors.embedded import EmbeddedPostgres
 from connectors.event import Decoder
 from connectors.log import Log
+from connectors.quickbooks.clock import Clock, SystemClock
 from connectors.state import connect, migrate
 from consumers.deliveries import sinks
 from consumers.domain import Domain, SqlFile
@@ -35,6 +36,9 @@ from daemon.share import Share
 from daemon.status import status
 from daemon.times import BusinessTime
 from daemon.values import OwnTopic
+
+if TYPE_CHECKING:
+    from daemon.lane import Lane  # it brings QuickBooks' libraries, which few commands need
 
 __all__ = ["App", "QueryError", "Table", "open_app", "open_apps"]
 DATABASE = "rowtide"
@@ -69,6 +73,8 @@ class App:
         self.name = domain.name
         self.worker: Worker | None = None
         self.dispatcher: Dispatcher | None = None
+        self.lane: Lane | None = None
+        self.outside: Clock = SystemClock()  # the time of what is done in QuickBooks
         self.share: Share | None = None  # where this process serves several instances
         self._analysis: Analysis | None = None
 

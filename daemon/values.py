@@ -65,11 +65,18 @@ class OwnTopic:
 
         It tells no time of its own (ts_ms 0): a history of years ago must not be carried into the present by it.
         """
+        self.append_inputs(table, [(row, key)])
+
+    def append_inputs(self, table: str, rows: Sequence[tuple[Sequence[Any] | None, Sequence[str]]]) -> None:
+        """Record many changes of one of our own inputs at once: (row, key) each, the row None where it goes."""
         declared = self._domain.mirror_tables[table]
         name = self._domain.name
         source = Source("rowtide", name, "rowtide", name, table, 0)
-        message = encode_change(declared, "u" if row is not None else "d", key, row, source=source)
-        self._log.append(self._domain.own_topic, [Message(*message, self._time.now_ms())])
+        now = self._time.now_ms()
+        changes = [
+            encode_change(declared, "u" if row is not None else "d", key, row, source=source) for row, key in rows
+        ]
+        self._log.append(self._domain.own_topic, [Message(*change, now) for change in changes])
 
     def tick(self, now_ms: int) -> None:
         """Record that business time has passed."""

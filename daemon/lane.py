@@ -1,0 +1,252 @@
+"""The lane: a thread beside the worker that brings pending customers into QuickBooks, while this process leads.
+
+Nothing outside is done while a transaction on the state database is open. Each round is a list:
+
+1. tell: append to the log what is known and was not told,
+2. settle: send again, or look up, every request whose outcome is not recorded,
+3. push: take up pending customers that are due, page by page, and bring them as far as they come,
+4. tell what came of them.
+
+Rounds wait where no company is connected, where it is paused, stopped or not looked through, and where the models are
+behind the log. Derived tables go on meanwhile. A kill anywhere leaves stored requests and untold results behind, which the
+next round settles and tells.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import structlog
+
+from connectors.errors import RowtideError
+from connectors.quickbooks import realm
+from connectors.quickbooks.errors import NotConnectedError, QuickBooksBlockedError, QuickBooksError
+from connectors.quickbooks.pusher import Counts
+from connectors.state import StateError, connect
+from consumers.customers import CustomerStore
+from consumers.worker import BatchStats
+from daemon import lead, pushing
+from daemon.pushing import NotAdoptedError, Work, push_of
+
+if TYPE_CHECKING:
+    from daemon.app import App
+
+log = structlog.get_logger()
+PAGE = 1200  # records taken up at a time: the batches of a minute
+_PAUSES = (0.5, 30.0)  # seconds, first and longest, while something outside is away
+_BLOCKED = 5.0  # seconds until it is seen whether a person has mended what blocks
+_IDLE = 5.0  # seconds between rounds that nobody asked for
+_ROOM = 0.25  # seconds after which the end of the term is noticed
+_NOT_CURRENT = 0.25
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class NotLeadingError(Exception):
+    """Another process leads the instance by now."""
+
+
+class Lane:
+    """Pushes an instance's customers, in one thread that shares the work out among a few.
+
+    Args:
+        app: whose customers.
+        leads: whether this process still leads, asked before each page.
+        is_current: whether the models are as the source is now; where not, nothing is pushed.
+        threads: how many records, or batches, are under way at once.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        leads: Callable[[Connection], bool],
+        is_current: Callable[[Connection], bool],
+        threads: int = pushing.THREADS,
+    ) -> None:
+        self._app = app
+        self._leads = leads
+        self._is_current = is_current
+        self._threads = threads
+        self._woken = threading.Event()
+        self._stop = threading.Event()
+        self._connection: Connection | None = None
+        self._opened = ExitStack()
+        self._work: Work | None = None
+        self._pause = 0.0
+        self._said = ""
+        self.waits: str | None = None
+        self.totals = Counts()
+        self.told = 0
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._woken.set()
+
+    def run(self, over: threading.Event) -> None:
+        """Push until the term is over. Every failure of the outside is waited for; none ends the thread."""
+        watch = threading.Thread(target=self._end_with, args=(over,), name="lane-end", daemon=True)
+        watch.start()
+        try:
+            while not over.is_set():
+                self._woken.clear()
+                seconds = self._round_or_pause(over)
+                until = time.monotonic() + seconds
+                # While the company is away nobody's wish makes a difference.
+                wait = over.wait if self._pause else self._woken.wait
+                while not over.is_set() and (left := until - time.monotonic()) > 0:
+                    if wait(min(left, _ROOM)):
+                        break
+        except NotLeadingError:
+            log.warning("customers.overtaken")
+        finally:
+            self._stop.set()
+            self.close()
+
+    def _end_with(self, over: threading.Event) -> None:
+        """Wake whoever waits for the pace when the term is over."""
+        while not over.wait(_IDLE):
+            if self._stop.is_set():
+                return
+        self._stop.set()
+        work = self._work
+        if work is not None:
+            work.client.stop.set()
+
+    def close(self) -> None:
+        """Let all connections and claims go."""
+        self._let_go()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _let_go(self) -> None:
+        self._work = None
+        self._opened.close()
+
+    def _round_or_pause(self, over: threading.Event) -> float:
+        """A round; the seconds until the next."""
+        try:
+            seconds = self.round(over)
+        except NotAdoptedError as error:
+            self._pause = _BLOCKED
+            self._say(error)
+        except QuickBooksBlockedError as error:
+            self._pause = min(max(error.wait, _PAUSES[0]), _PAUSES[1]) if error.wait else _BLOCKED
+            self._say(error)
+        except (QuickBooksError, RowtideError) as error:
+            self._let_go()
+            self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
+            self._say(error)
+        except psycopg.Error as error:
+            # A rebuild's swap takes tables away under a statement; a state database restarts. The worker says so.
+            self.close()
+            self._pause = _PAUSES[0]
+            self._say(StateError(f"the state database: {type(error).__name__}"))
+        else:
+            return seconds
+        return self._pause
+
+    def round(self, over: threading.Event) -> float:
+        """Everything that is due now, once. Returns the seconds until something may be due again.
+
+        Raises what keeps customers from being pushed; NotLeadingError where another process leads.
+        """
+        if self._connection is None:
+            self._connection = connect(self._app.dsn)
+        current = realm.current_realm(self._connection)
+        if current is None:
+            self._let_go()
+            raise NotConnectedError
+        store = self._telling(current.realm_id)
+        told = pushing.tell(self._app, store)
+        now = self._app.outside.now()
+        if reason := current.waits(now):
+            left = current.paused_until.timestamp() - now if current.paused_until and not current.paused else 0.0
+            raise QuickBooksBlockedError(f"Customers wait: {reason}.", wait=max(left, 0.0))
+        if not self._is_current(self._connection):
+            return _NOT_CURRENT
+        self._check_leading(self._connection)
+        work = self._working(current)
+        work.blocked = None
+        work.prepare()
+        self._resume()
+        settled, pushed = work.settle(), 0
+        after = ""
+        while not over.is_set() and not work.blocked and (page := store.due(after, limit=PAGE)):
+            after = page[-1]
+            self._check_leading(self._connection)
+            pushed += len(work.push(page))
+            told += pushing.tell(self._app, store)
+        told += pushing.tell(self._app, store)
+        self._report(work, settled, pushed, told)
+        if work.blocked:
+            raise QuickBooksBlockedError(f"Customers wait: {work.blocked}.", wait=_PAUSES[0])
+        due = store.next_due()
+        return _IDLE if due is None else min(_IDLE, max(due, 0.05))
+
+    def _telling(self, realm_id: str) -> CustomerStore:
+        """The session by which results are told, for this company."""
+        if self._work is not None and self._work.realm.realm_id == realm_id:
+            return self._work.store
+        self._let_go()
+        store = CustomerStore(self._app.dsn, self._app.name, push_of(self._app), realm_id, self._app.outside.now)
+        self._opened.callback(store.close)
+        return store
+
+    def _working(self, current: realm.Realm) -> Work:
+        if self._work is None:
+            opened = pushing.opened(self._app, stop=self._stop, threads=self._threads)
+            self._work = self._opened.enter_context(opened)
+        self._work.realm = current
+        return self._work
+
+    def _check_leading(self, connection: Connection) -> None:
+        if not self._leads(connection):
+            raise NotLeadingError
+
+    def _report(self, work: Work, settled: int, pushed: int, told: int) -> None:
+        """One line for a round that did something; no value of a customer."""
+        counts, work.counts = work.counts, Counts()
+        self.told += told
+        for name, value in counts.__dict__.items():
+            setattr(self.totals, name, getattr(self.totals, name) + value)
+        if settled or pushed or told:
+            done = {name: value for name, value in counts.__dict__.items() if value}
+            log.info("customer.pushed", records=pushed, settled=settled, told=told, **done)
+
+    def _say(self, error: RowtideError) -> None:
+        """Each reason once."""
+        self.waits = error.message
+        if error.message != self._said:
+            self._said = error.message
+            log.warning("customers.waiting", reason=error.message, hint=error.hint)
+
+    def _resume(self) -> None:
+        if self._said:
+            log.info("customers.resumed")
+        self._pause, self._said, self.waits = 0.0, "", None
+
+
+def enabled(app: App) -> bool:
+    """Whether customers are pushed: the operator has turned it on, and the domain has some."""
+    return app.settings.quickbooks.enabled and app.domain.push is not None
+
+
+def open_lane(app: App, term: lead.Term) -> tuple[Lane, Callable[[BatchStats], None]]:
+    """The lane of a term, and what is to be told of each committed batch."""
+    push, session = push_of(app), term.session
+    is_current = pushing.currency(app)
+    lane = Lane(app, leads=lambda connection: lead.is_led_by(connection, app.name, session), is_current=is_current)
+
+    def committed(stats: BatchStats) -> None:
+        is_current.committed(stats)
+        if stats.keys.keys() & {push.model, push.pending}:
+            lane.wake()
+
+    return lane, committed

@@ -1,0 +1,331 @@
+"""Pushing customers around an app: which company, whether it may be written to, several records at once.
+
+The lane and the commands work through the same `Work`; records are shared out by their claims, and the pace by the
+client, so that any number of them may run beside each other.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import structlog
+
+from connectors.errors import RowtideError
+from connectors.failpoints import failpoint
+from connectors.quickbooks import realm, resolve
+from connectors.quickbooks.clock import Clock
+from connectors.quickbooks.customer import Company, read_places
+from connectors.quickbooks.errors import NotConnectedError, QuickBooksError
+from connectors.quickbooks.pusher import ClaimLostError, Counts, Item, Pusher
+from connectors.quickbooks.realm import Realm
+from connectors.state import connect
+from consumers.customers import CustomerStore, Told
+from consumers.push import CustomerPush
+from daemon.settings import Settings
+from daemon.writeback import Currency
+
+if TYPE_CHECKING:
+    from connectors.quickbooks.client import QuickBooksClient
+    from daemon.app import App
+
+log = structlog.get_logger()
+THREADS = 6
+BATCH = 30  # records of a group that goes in batches; fewer pending ones go one by one, which is sooner
+_FEW = 4  # requests that are still worth a batch, where most of a group needed none
+_BY = "System Auto Push"
+_TYPES_KNOWN = 3600.0  # seconds for which the company's customer types are not asked for again
+_PROBE = 86400.0  # seconds after which custom fields are tried again where the company did not take them
+_PATIENCE = 10.0  # seconds that a command waits for the models to be current
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class NoCustomersError(RowtideError):
+    """The domain pushes no customers."""
+
+
+class NotAdoptedError(RowtideError):
+    """The company has customers that nobody has looked through: pushing might make doubles of them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The company in QuickBooks has customers already; pushing might make doubles of them.",
+            hint="Look with `rowtide quickbooks adopt`, then adopt with --yes: by known ids, --mapping FILE.csv, "
+            "--by-name; --none says that none of them is ours.",
+        )
+
+
+class NotCurrentError(RowtideError):
+    """The models are behind the log: what they ask for may be over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The tables are behind the log, so what is pending may be over.",
+            hint="Have `rowtide run` catch up, then ask again; `rowtide status` shows how far it is.",
+        )
+
+
+def push_of(app: App) -> CustomerPush:
+    """What the domain pushes. Raises NoCustomersError."""
+    if app.domain.push is None:
+        raise NoCustomersError(
+            f"The domain {app.name} pushes no customers.", hint="A domain declares them in [push.quickbooks]."
+        )
+    return app.domain.push
+
+
+def company_of(settings: Settings, current: Realm | None, now: float) -> Company:
+    """What bodies depend on besides the customer, as far as it is known without asking."""
+    known = current.capabilities if current else {}
+    types = known.get("customer_types")
+    lacking = known.get("lacks_custom_fields_since")
+    return Company(
+        read_places(settings.quickbooks.fields),
+        types if isinstance(types, Mapping) else {},
+        not isinstance(lacking, int | float) or now - lacking > _PROBE,
+    )
+
+
+class Work:
+    """A client of the company and some members who work on records at once, each in a session of its own.
+
+    Args:
+        app: whose customers.
+        current: the company.
+        client: of that company.
+        by: who pushes, as recorded.
+        stop: set: nothing new is begun.
+        threads: how many members.
+    """
+
+    def __init__(
+        self, app: App, current: Realm, client: QuickBooksClient, *, by: str | None, stop: threading.Event, threads: int
+    ) -> None:
+        self.app = app
+        self.realm = current
+        self.client = client
+        self.stop = stop
+        self.clock: Clock = app.outside
+        self.counts = Counts()
+        self.blocked: str | None = None
+        self._by = by or str(app.own.parameters().get("pushed_by") or _BY)
+        self.store = self._session()
+        self._threads = threads
+        self._members: queue.SimpleQueue[CustomerStore] = queue.SimpleQueue()
+        self._sessions = [self._session() for _ in range(threads)]
+        for session in self._sessions:
+            self._members.put(session)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="customers")
+        self._lock = threading.Lock()
+        self._company = company_of(app.settings, current, self.clock.now())
+
+    def _session(self) -> CustomerStore:
+        return CustomerStore(self.app.dsn, self.app.name, push_of(self.app), self.realm.realm_id, self.clock.now)
+
+    def close(self) -> None:
+        """End all sessions, and with them every claim. What is under way in QuickBooks is not waited for."""
+        self.client.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for session in [self.store, *self._sessions]:
+            session.close()
+
+    # --- before ---
+
+    def prepare(self) -> None:
+        """Take in what the log knows of former pushes, and see that the company may be written to.
+
+        Raises NotAdoptedError, and as `QuickBooksClient.query`.
+        """
+        if imported := self.store.import_map():
+            log.info("customers.imported", records=imported)
+        with connect(self.app.dsn) as connection:
+            current = realm.current_realm(connection)
+            if current is None or current.realm_id != self.realm.realm_id:
+                raise NotConnectedError
+            if current.adopted_at is None:
+                if not self._is_all_ours():
+                    raise NotAdoptedError
+                realm.set_adopted(connection, current.realm_id, self.clock.now())
+            self.realm = current
+            self._look_up_types(connection, current)
+        self._company = company_of(self.app.settings, self.realm, self.clock.now())
+
+    def _is_all_ours(self) -> bool:
+        """Whether the company has no customer that is not in the map."""
+        anyone = self.client.query("SELECT * FROM Customer WHERE Active IN (true, false) STARTPOSITION 1 MAXRESULTS 1")
+        if not anyone:
+            return True
+        if not self.store.owners([str(anyone[0].get("Id", ""))]):
+            return False
+        ids = [str(row.get("Id", "")) for row in resolve.paged(self.client, "Active IN (true, false)")]
+        return len(self.store.owners(ids)) == len(ids)
+
+    def _look_up_types(self, connection: Connection, current: Realm) -> None:
+        at = current.capabilities.get("customer_types_at")
+        now = self.clock.now()
+        if isinstance(at, int | float) and 0 <= now - at < _TYPES_KNOWN:
+            return
+        types = {name.lower(): id_ for name, id_ in self.client.customer_types().items()}
+        realm.set_capabilities(connection, current.realm_id, {"customer_types": types, "customer_types_at": now}, now)
+        self.realm = replace(current, capabilities={**current.capabilities, "customer_types": types})
+
+    # --- working ---
+
+    def settle(self) -> int:
+        """Settle what has no recorded outcome and is due. Returns how many records that were."""
+        return sum(1 for _ in self._share_out(self.store.unsettled(), together=True))
+
+    def push(self, records: Sequence[str], *, due_only: bool = True) -> list[Item]:
+        """Bring records as far as they come now; those that others work on are left out."""
+        size = BATCH if len(records) >= BATCH else 1
+        groups = [list(records[start : start + size]) for start in range(0, len(records), size)]
+        if size > 1 and len(groups[-1]) < BATCH:
+            groups[-1:] = [[record] for record in groups[-1]]
+        return list(self._share_out(groups, due_only=due_only))
+
+    def _share_out(
+        self, groups: Sequence[Sequence[str]], *, together: bool = False, due_only: bool = True
+    ) -> Iterable[Item]:
+        def one(group: Sequence[str]) -> list[Item]:
+            return self._member(group, together=together, due_only=due_only)
+
+        contexts = [contextvars.copy_context() for _ in groups]  # the log lines belong to this thread's instance
+        futures = [self._pool.submit(context.run, one, group) for context, group in zip(contexts, groups, strict=True)]
+        failure: BaseException | None = None
+        items: list[Item] = []
+        for future in futures:
+            try:
+                items += future.result()
+            except ClaimLostError:
+                continue  # whoever took over goes on
+            except Exception as error:  # noqa: BLE001 - raised when all have ended: nothing is left running behind
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return items
+
+    def _member(self, group: Sequence[str], *, together: bool, due_only: bool) -> list[Item]:
+        """Work on some records in one session. Runs in a thread of the pool."""
+        if self.stop.is_set() or self.blocked:
+            return []
+        store = self._members.get()
+        try:
+            items = store.claim(group, together=together and len(group) > 1, due_only=due_only)
+            if not items:
+                return []
+            try:
+                pusher = self._pusher(store)
+                pusher.push(items)
+            finally:
+                store.release([item.held.record for item in items])
+            self._add(pusher)
+        except (psycopg.Error, ClaimLostError):
+            store.close()  # whatever it claimed is free again
+            raise
+        else:
+            return items
+        finally:
+            self._members.put(store)
+
+    def _pusher(self, store: CustomerStore) -> Pusher:
+        return Pusher(
+            self.client,
+            store,
+            self._company,
+            realm_id=self.realm.realm_id,
+            instance=self.app.name,
+            now=self.clock.now,
+            stop=self.stop,
+            by=self._by,
+            batch_from=_FEW,
+        )
+
+    def _add(self, pusher: Pusher) -> None:
+        with self._lock:
+            for name, value in pusher.counts.__dict__.items():
+                setattr(self.counts, name, getattr(self.counts, name) + value)
+            self.blocked = self.blocked or pusher.blocked
+            if self._company.has_definitions and not pusher.company.has_definitions:
+                self._company = replace(self._company, has_definitions=False)
+                now = self.clock.now()
+                with connect(self.app.dsn) as connection:
+                    realm.set_capabilities(connection, self.realm.realm_id, {"lacks_custom_fields_since": now}, now)
+                log.warning("customers.without_custom_fields", reason="the company takes none; they go to Notes")
+
+    # --- after ---
+
+    def tell(self) -> int:
+        """Append to the log what is not told yet. Returns how many results."""
+        return tell(self.app, self.store)
+
+
+def tell(app: App, store: CustomerStore) -> int:
+    """Append to the log what is not told yet. Returns how many results."""
+    table, own = store.push.pushed.name, app.own
+
+    def append(page: Sequence[Told]) -> None:
+        own.append_inputs(table, [(told.row, (told.record,)) for told in page])
+
+    return store.tell(append, lambda: failpoint("customer_told"))
+
+
+@contextmanager
+def opened(
+    app: App, *, by: str | None = None, stop: threading.Event | None = None, threads: int = THREADS
+) -> Iterator[Work]:
+    """Work on the app's customers in the connected company.
+
+    Raises NoCustomersError, NotConnectedError, and what `realm.open_client` raises.
+    """
+    push_of(app)
+    client = realm.open_client(app.dsn, app.settings.quickbooks.options(), app.outside, app.name)
+    try:
+        current = _current(app)
+        work = Work(app, current, client, by=by, stop=stop or threading.Event(), threads=threads)
+    except BaseException:
+        client.close()
+        raise
+    try:
+        yield work
+    finally:
+        work.close()
+
+
+def _current(app: App) -> Realm:
+    with connect(app.dsn) as connection:
+        current = realm.current_realm(connection)
+    if current is None:
+        raise NotConnectedError
+    return current
+
+
+def currency(app: App, clock: Callable[[], float] = time.monotonic) -> Currency:
+    """Tells whether the app's models are as the source is now."""
+    return Currency(
+        app.name,
+        lambda: {place: extent.end for place, extent in app.log.extents(app.topics).items()},
+        lambda positions: not app.log.read(dict(positions), limit=1),
+        clock,
+    )
+
+
+def require_current(app: App, stop: threading.Event) -> None:
+    """Wait a little for the models to hold what the log holds. Raises NotCurrentError."""
+    is_current = currency(app)
+    until = time.monotonic() + _PATIENCE
+    with connect(app.dsn) as connection:
+        while not is_current(connection):
+            if time.monotonic() >= until or stop.wait(0.1):
+                raise NotCurrentError
+
+
+__all__ = ["NoCustomersError", "NotAdoptedError", "NotCurrentError", "QuickBooksError", "Work", "opened", "tell"]
