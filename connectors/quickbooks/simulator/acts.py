@@ -26,6 +26,20 @@ class Acts:
             told = write(self.company, kind, {"DisplayName": name, **fields}, self.clock.now())
             return str(told["Id"])
 
+    def seed(self, count: int, *, seed: int = 0) -> None:
+        """So many customers of made-up people are there already."""
+        from faker import Faker  # noqa: PLC0415 - slow to load, and rarely wanted
+
+        fake = Faker()
+        fake.seed_instance(seed)
+        for _ in range(count):
+            given, family = fake.first_name(), fake.last_name()
+            name = f"{given} {family}"
+            while self.company.named(name):
+                name = f"{given} {fake.random_uppercase_letter()}. {family} {fake.random_int(2, 9999)}"
+            email = {"Address": fake.safe_email()}
+            self.add("Customer", name, GivenName=given, FamilyName=family, PrimaryEmailAddr=email)
+
     def edit(self, number: str, **fields: Any) -> None:
         """A person edits attributes, in the API's form. Raises FaultError."""
         with self.changing(number) as entry:
