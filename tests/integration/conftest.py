@@ -1,4 +1,4 @@
-"""Rental shops: each an instance of its own in one database."""
+"""Rental shops and schools: each an instance of its own in one database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from mis_school import LiveSchool
 from rental_shop import LiveShop, furnished
 
 from connectors.embedded import EmbeddedPostgres
@@ -50,3 +51,31 @@ def new_shop(rental_database: str, rental_analysis: Analysis) -> Iterator[Callab
 def shop(new_shop: Callable[..., LiveShop]) -> LiveShop:
     """A shop with one film (3 days, 2.99), three items of it and two customers; parameters as they come."""
     return furnished(new_shop())
+
+
+@pytest.fixture(scope="session")
+def mis_analysis() -> Analysis:
+    return analyse(load_domain("mis"))
+
+
+@pytest.fixture(scope="session")
+def mis_database(server: EmbeddedPostgres) -> str:
+    dsn = server.ensure_database("mis_schools")
+    migrate(dsn)
+    return dsn
+
+
+@pytest.fixture(scope="session")
+def _school(mis_database: str, mis_analysis: Analysis) -> Iterator[LiveSchool]:
+    with psycopg.connect(mis_database) as connection:
+        made = LiveSchool(connection, mis_analysis, "school")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def school(_school: LiveSchool) -> Iterator[LiveSchool]:
+    """A school with its lookup tables and no people, and parameters as they come."""
+    _school.begin_anew()
+    yield _school
+    _school.connection.rollback()

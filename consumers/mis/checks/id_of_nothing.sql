@@ -1,0 +1,3 @@
+-- title: Id that resolves to nothing
+-- severity: warning
+SELECT record, field, id FROM v_unresolved
