@@ -7,7 +7,7 @@ holds for all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ __all__ = [
     "PushResult",
     "UnknownRecordError",
     "counts",
+    "is_due",
     "preview",
     "push",
     "push_of",
@@ -78,9 +79,16 @@ class PushResult:
 
 
 def push(
-    app: App, kinds: Sequence[str], limit: int, *, stop: threading.Event | None = None, by: str | None = None
+    app: App,
+    kinds: Sequence[str],
+    limit: int,
+    *,
+    stop: threading.Event | None = None,
+    by: str | None = None,
+    page: int = _PAGE,
+    on_page: Callable[[int], None] = lambda _: None,
 ) -> PushResult:
-    """Push up to `limit` pending records of the kinds now.
+    """Push up to `limit` pending records of the kinds now; what becomes pending meanwhile too, up to the limit.
 
     Args:
         app: whose customers.
@@ -88,6 +96,8 @@ def push(
         limit: records at most.
         stop: ends it early.
         by: who pushes, as it is recorded; the domain's own word where None.
+        page: records taken up at a time.
+        on_page: told how many records were worked on, after each page.
 
     Raises:
         NoCustomersError: the domain pushes none.
@@ -101,16 +111,22 @@ def push(
         require_current(app, stop)
         work.prepare()
         work.settle()
-        after = ""
+        after, gets_on = "", False
         while result.total_processed < limit and not stop.is_set() and result.blocked is None:
-            wanted = min(_PAGE, limit - result.total_processed)
+            wanted = min(page, limit - result.total_processed)
             records = work.store.due(after, kinds, limit=wanted)
             if not records:
-                break
+                if not gets_on:
+                    break
+                after, gets_on = "", False  # from the first again, for what has become pending behind us
+                continue
             after = records[-1]
-            for item in work.push(records):
+            items = work.push(records)
+            on_page(len(items))
+            for item in items:
                 result.total_processed += 1
                 if item.held.state == "synced":
+                    gets_on = True
                     result.successful += 1
                     result.success_details.append((item.held.record, str(item.held.quickbooks_id)))
                 elif item.error is not None:
@@ -122,6 +138,15 @@ def push(
             result.blocked = work.blocked
         work.tell()
     return result
+
+
+def is_due(app: App, kinds: Sequence[str]) -> bool:
+    """Whether a customer of the kinds is pending and to be pushed now, though somebody may be at it."""
+    store = _store(app)
+    try:
+        return bool(store.due("", kinds, limit=1))
+    finally:
+        store.close()
 
 
 def retry(app: App, records: Sequence[str]) -> list[str]:

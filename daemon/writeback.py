@@ -66,6 +66,7 @@ class Currency:
         ends: where the log's partitions end now.
         is_at_end: whether there is nothing to read from given positions: some logs end behind their last record.
         clock: seconds that only rise.
+        lag_ms: how old the last change was when it was taken in, where that is known already.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class Currency:
         ends: Callable[[], Mapping[TopicPartition, int]],
         is_at_end: Callable[[Mapping[TopicPartition, int]], bool],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        lag_ms: float | None = None,
     ) -> None:
         self._name = name
         self._ends = ends
@@ -82,7 +85,7 @@ class Currency:
         self._mark: tuple[float, Mapping[TopicPartition, int]] | None = None
         self._held: float | None = None  # the models hold what the log held then
         self._last = clock()
-        self._lag_ms: float | None = None
+        self._lag_ms = lag_ms
 
     def committed(self, stats: BatchStats) -> None:
         """A batch was committed."""

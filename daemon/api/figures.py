@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from connectors.errors import RowtideError
+from connectors.quickbooks.client import MOST_OPERATIONS
 from connectors.quickbooks.errors import NotConnectedError, QuickBooksBlockedError, ReconnectNeededError
 from connectors.quickbooks.realm import CONNECTED, RECONNECT_NEEDED
 from connectors.state import connect
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _NAMED = re.compile(r"[a-z]{1,20}:[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_EVERYTHING = 2**31 - 1
+_STUCK = 30.0  # seconds without any change after which what others work on is left to them
 PLURAL = {"applicant": "applicants", "student": "students"}
 _STATES = ("total", "not_synced", "synced", "failed", "in_progress")
 
@@ -88,26 +92,28 @@ def push_all(
     kind: str,
     batch_size: int,
     stop: threading.Event,
-    on_round: Callable[[customers.PushResult], None] = lambda _: None,
+    on_page: Callable[[int], None] = lambda _: None,
 ) -> customers.PushResult:
-    """Push customers of a kind, round after round, until none is pending that can be pushed now, or until stopped.
+    """Push customers of a kind until none is pending that can be pushed now, or until stopped.
 
-    Nothing is paged: each round takes what is pending then. A customer that failed is not waited for: it is told with
-    its last reason, and the rounds end where one brings nothing but failures told before, or where nothing can be sent.
+    Nothing is counted off: what is pending is asked for anew, some at a time. What others work on at the moment is waited
+    for as long as anything gets on; a customer that failed is not.
     """
     done: dict[str, str] = {}
     errors: dict[str, str] = {}
-    blocked = None
+    blocked, seen, since = None, None, time.monotonic()
     while not stop.is_set() and blocked is None:
-        result = customers.push(app, [kind], batch_size, stop=stop)
-        on_round(result)
+        result = customers.push(app, [kind], _EVERYTHING, stop=stop, page=_whole(batch_size), on_page=on_page)
         blocked = result.blocked
-        is_new = bool(result.success_details) or any(record not in errors for record, _ in result.errors)
         errors.update(result.errors)
         done.update(result.success_details)
         for record, _ in result.success_details:
             errors.pop(record, None)
-        if not is_new:
+        if not customers.is_due(app, [kind]):
+            break
+        if (counted := customers.counts(app)) != seen:
+            seen, since = counted, time.monotonic()
+        elif time.monotonic() - since > _STUCK:
             break
     found = {record: id_ for record, id_ in done.items() if record not in errors}
     return customers.PushResult(
@@ -118,6 +124,11 @@ def push_all(
         success_details=list(found.items()),
         blocked=blocked,
     )
+
+
+def _whole(batch_size: int) -> int:
+    """In whole batches of QuickBooks', where it fills one: a rest would go one by one, which takes longer."""
+    return -(-batch_size // MOST_OPERATIONS) * MOST_OPERATIONS if batch_size >= MOST_OPERATIONS else batch_size
 
 
 def previews(kind: str, planned: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
