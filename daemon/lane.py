@@ -233,11 +233,6 @@ class Lane:
         self._pause, self._said, self.waits = 0.0, "", None
 
 
-def enabled(app: App) -> bool:
-    """Whether customers are pushed: the operator has turned it on, and the domain has some."""
-    return app.settings.quickbooks.enabled and app.domain.push is not None
-
-
 def open_lane(app: App, term: lead.Term) -> tuple[Lane, Callable[[BatchStats], None]]:
     """The lane of a term, and what is to be told of each committed batch."""
     push, session = push_of(app), term.session

@@ -95,6 +95,8 @@ def serve_instance(
                 in_thread("retention", retention.keep_enforcing, app, term.over)
                 if writeback.enabled(app.settings, app.domain):
                     beside.enter_context(_written_back(app, term, told))
+                if app.settings.quickbooks.enabled and app.domain.push is not None:
+                    beside.enter_context(_pushed(app, term, told))
             yield
 
     summary = app.run(stop, until_idle=until_idle, clock=clock, on_batch=committed, during=during)
@@ -160,9 +162,28 @@ def _captured(app: App, term: lead.Term, *, until_idle: bool) -> Iterator[None]:
 def _written_back(app: App, term: lead.Term, told: list[Callable[[BatchStats], None]]) -> Iterator[None]:
     """Write the domain's flags to the source beside what is done inside."""
     app.dispatcher, tell = writeback.open_dispatcher(app, term)
-    told[:] = [tell]
-    with _beside("dispatcher", app.dispatcher.run, term.over):
+    with _telling(told, tell), _beside("dispatcher", app.dispatcher.run, term.over):
         yield
+
+
+@contextmanager
+def _pushed(app: App, term: lead.Term, told: list[Callable[[BatchStats], None]]) -> Iterator[None]:
+    """Push the domain's customers beside what is done inside."""
+    from daemon.lane import open_lane  # noqa: PLC0415 - brings QuickBooks' libraries, which other domains do not need
+
+    app.lane, tell = open_lane(app, term)
+    with _telling(told, tell), _beside("customers", app.lane.run, term.over):
+        yield
+
+
+@contextmanager
+def _telling(told: list[Callable[[BatchStats], None]], tell: Callable[[BatchStats], None]) -> Iterator[None]:
+    """Have somebody told of committed batches, as long as the block lasts."""
+    told.append(tell)
+    try:
+        yield
+    finally:
+        told.remove(tell)
 
 
 @contextmanager
