@@ -84,13 +84,16 @@ class Given:
         return result
 
 
-def read_given(file: Path | None, environment: Mapping[str, str], sections: Collection[str]) -> Given:
+def read_given(
+    file: Path | None, environment: Mapping[str, str], sections: Collection[str], files: Collection[str] = ()
+) -> Given:
     """Everything given outside the command line; later sources lie over earlier ones. Raises SettingsError.
 
     Args:
         file: the TOML file; where None, ROWTIDE_CONFIG names it.
         environment: as os.environ.
         sections: first parts of the names that credentials may have.
+        files: names of settings that end in _file themselves: their variables hold a path, not the path of a secret.
     """
     given = Given()
     named = environment.get(f"{PREFIX}CONFIG")
@@ -100,7 +103,7 @@ def read_given(file: Path | None, environment: Mapping[str, str], sections: Coll
         for name, value in flat(content):
             given.put(name, value, f"{path}: {name}")
         _read_instances(given, path, content.get(INSTANCES, {}))
-    for name, value, origin in [*_credentials(environment, {*sections, INSTANCES}), *_environment(environment)]:
+    for name, value, origin in [*_credentials(environment, {*sections, INSTANCES}), *_environment(environment, files)]:
         given.put(name, value, origin)
     return given
 
@@ -139,13 +142,13 @@ def _read_file(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+def _environment(environment: Mapping[str, str], files: Collection[str]) -> Iterator[tuple[str, Any, str]]:
     special = {"CONFIG", "FAILPOINT", "SEED"}
     for variable in sorted(environment, key=lambda v: not v.endswith("_FILE")):
         if not variable.startswith(PREFIX) or variable.removeprefix(PREFIX) in special:
             continue
         name = variable.removeprefix(PREFIX).lower().replace("__", ".")
-        if name.endswith("_file"):
+        if name.endswith("_file") and not name.endswith(tuple(files)):
             yield name.removesuffix("_file"), _secret_file(Path(environment[variable]), variable), variable
         else:
             yield name, environment[variable], variable

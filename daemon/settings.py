@@ -306,7 +306,8 @@ def load_instances(
 
 
 def _read(file: Path | None, environment: Mapping[str, str] | None) -> Given:
-    return read_given(file, os.environ if environment is None else environment, Settings.model_fields)
+    files = [name for name, _ in names() if name.endswith("_file")]
+    return read_given(file, os.environ if environment is None else environment, Settings.model_fields, files)
 
 
 def _loaded(given: Given, instance: str | None, overrides: Mapping[str, Any] | None) -> Loaded:

@@ -165,3 +165,11 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         settings.domain = "other"
     with pytest.raises(ValueError, match="frozen"):
         settings.web.port = 1
+
+
+def test_a_setting_that_names_a_file_is_no_secret_in_one(tmp_path: Path) -> None:
+    """A setting whose own name ends in _file takes a path from the environment, whether the file is there or not."""
+    path = str(tmp_path / "absent")
+    assert str(load(tmp_path, environment={"ROWTIDE_QUICKBOOKS__KEY_FILE": path}).settings.quickbooks.key_file) == path
+    named = {"ROWTIDE_INSTANCES__NORTH__QUICKBOOKS__KEY_FILE": path, "ROWTIDE_INSTANCE": "north"}
+    assert str(load(tmp_path, environment=named).settings.quickbooks.key_file) == path
