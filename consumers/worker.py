@@ -118,6 +118,7 @@ class Worker:
         self._unfollowed: Sequence[Gap] = ()
         self.totals = Totals()
         self.lag_ms: float | None = None
+        self.source_lag_ms: float | None = None  # of the last batch with something of the source in it
 
     def start_positions(self) -> dict[TopicPartition, int]:
         """From where to read: the stored positions; what was never read, from the very first event.
@@ -189,6 +190,7 @@ class Worker:
         for name, count in applied.keys.items():
             totals.keys[name] = totals.keys.get(name, 0) + count
         self.lag_ms = None if last.ts_ms is None else max(0.0, float(self._now_ms() - last.ts_ms))
+        self.source_lag_ms = self.source_lag_ms if self.lag_ms is None else self.lag_ms
         stats = BatchStats(applied.units, applied.events, applied.parked, seconds, self.lag_ms, applied.keys)
         log.info(
             "batch.committed",

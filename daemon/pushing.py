@@ -315,7 +315,7 @@ def currency(app: App, clock: Callable[[], float] = time.monotonic) -> Currency:
         lambda: {place: extent.end for place, extent in app.log.extents(app.topics).items()},
         lambda positions: not app.log.read(dict(positions), limit=1),
         clock,
-        lag_ms=app.worker.lag_ms if app.worker is not None else None,
+        lag_ms=app.worker.source_lag_ms if app.worker is not None else None,
     )
 
 

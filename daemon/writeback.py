@@ -90,7 +90,8 @@ class Currency:
     def committed(self, stats: BatchStats) -> None:
         """A batch was committed."""
         self._last = self._clock()
-        self._lag_ms = stats.lag_ms
+        if stats.lag_ms is not None:  # what is not of the source, as results are, says nothing of how far behind it is
+            self._lag_ms = stats.lag_ms
 
     def __call__(self, connection: Connection) -> bool:
         """Whether the models are current, by the positions in the state database."""

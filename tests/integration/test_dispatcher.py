@@ -291,6 +291,17 @@ def test_old_changes_are_waited_out(currency: tuple[Any, Log, Any]) -> None:
     assert look(100, 0.1)
 
 
+def test_results_say_nothing_of_the_source(currency: tuple[Any, Log, Any]) -> None:
+    """A batch without anything of the source leaves its age as it was known: young or old."""
+    made, _, look = currency
+    made.committed(stats(20.0))
+    made.committed(stats(None))
+    assert look(100, 0.1)
+    made.committed(stats(3_600_000.0))
+    made.committed(stats(None))
+    assert not look(100, 0.1)
+
+
 def test_a_log_that_ends_behind_its_last_record_is_reached(currency: tuple[Any, Log, Any]) -> None:
     """Markers after the last record are no records: who has nothing to read has everything."""
     _, log, look = currency
