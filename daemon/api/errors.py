@@ -14,11 +14,18 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from connectors.errors import RowtideError
-from connectors.quickbooks.errors import NotConnectedError, QuickBooksBlockedError, ReconnectNeededError
+from connectors.quickbooks.errors import (
+    NotConnectedError,
+    QuickBooksBlockedError,
+    QuickBooksError,
+    QuickBooksUnavailableError,
+    ReconnectNeededError,
+)
 from daemon.api.envelope import Code, FieldProblem, failure, internal
+from daemon.customers import NotAdoptedError, NotCurrentError
 
 log = structlog.get_logger()
-_BUSY = 5.0  # seconds after which asking again makes sense where as many push as may
+_BUSY = 5.0  # seconds after which asking again makes sense
 
 
 class BusyError(RowtideError):
@@ -80,12 +87,20 @@ def handle_errors(api: FastAPI, explained: Callable[[Exception], RowtideError | 
             return failure(503, Code.BUSY, error.message, hint=error.hint, headers=_after(error.wait))
         return failure(409, Code.BLOCKED, error.message, hint=error.hint)
 
+    @api.exception_handler(QuickBooksError)
+    @api.exception_handler(NotAdoptedError)
+    def for_a_person(request: Request, error: RowtideError) -> JSONResponse:
+        del request
+        return failure(409, Code.BLOCKED, error.message, hint=error.hint)
+
     @api.exception_handler(BusyError)
-    def busy(request: Request, error: BusyError) -> JSONResponse:
+    @api.exception_handler(NotCurrentError)
+    def busy(request: Request, error: RowtideError) -> JSONResponse:
         del request
         return failure(503, Code.BUSY, error.message, hint=error.hint, headers=_after(_BUSY))
 
     @api.exception_handler(RowtideError)
+    @api.exception_handler(QuickBooksUnavailableError)
     def unavailable(request: Request, error: RowtideError) -> JSONResponse:
         del request
         log.warning("api.unavailable", reason=error.message)

@@ -89,22 +89,27 @@ class Analysis(_Data):
     overall: OverallCounts
 
 
-class _Preview(_Data):
-    operation: str = Field(description="What would be done: create, update; none where nothing can be sent.")
-    customer: dict[str, Any] = Field(description="The body of the request, in QuickBooks' words.")
-    remarks: list[str] = Field(description="What is left out, and why.")
+Operation = Annotated[str, Field(description="What would be done: create, update; none where nothing can be sent.")]
+Body = Annotated[dict[str, Any], Field(description="What would be sent, in QuickBooks' words.")]
+Remarks = Annotated[list[str], Field(description="What is left out, and why.")]
 
 
-class ApplicantPreview(_Preview):
+class ApplicantPreview(_Data):
     """An applicant as QuickBooks would be sent it."""
 
     applicant_id: int
+    operation: Operation
+    customer: Body
+    remarks: Remarks
 
 
-class StudentPreview(_Preview):
+class StudentPreview(_Data):
     """A student as QuickBooks would be sent it."""
 
     student_id: int
+    operation: Operation
+    customer: Body
+    remarks: Remarks
 
 
 class ApplicantPreviews(_Data):

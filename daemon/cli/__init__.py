@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from connectors.errors import RowtideError
-from daemon.cli import api, debezium, deliveries, inspect, operate, quickbooks, records, replay
+from daemon.cli import api, customers, debezium, deliveries, inspect, operate, quickbooks, records, replay
 from daemon.cli.common import Context
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ deliveries.register(app)
 records.register(app)
 debezium.register(app)
 api.register(app)
+customers.register(app)
 quickbooks.register(app)
 
 
