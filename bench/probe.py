@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from psycopg.pq import ExecStatus
 
 from connectors.log import Log, Record, TopicPartition
 from consumers.engine.analysis import Analysis
-from consumers.engine.engine import Engine
+from consumers.engine.engine import Applied, Engine
+from consumers.engine.units import Unit
 
 _TARGET = re.compile(r'\b(?:INSERT INTO|UPDATE|DELETE FROM|COPY) "?(\w+)"?', re.IGNORECASE)
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -44,8 +46,10 @@ class Parts:
                     self._models[own] = model.name
 
     def of(self, statement: str) -> str:
-        """`mirror`, `model NAME`, `keys`, `clock` or `bookkeeping`."""
-        if "rowtide." in statement or statement.startswith("SET "):
+        """`mirror`, `model NAME`, `keys`, `clock`, `commit` or `bookkeeping`."""
+        if statement == "COMMIT":
+            return "commit"
+        if statement in ("BEGIN", "SAVEPOINT refreshed") or "rowtide." in statement or statement.startswith("SET "):
             return "bookkeeping"
         for target in _TARGET.findall(statement):
             if target in self._models:
@@ -61,26 +65,40 @@ class Parts:
 
 @dataclass
 class Statements:
-    """Every statement of the engine's cursors, as the client sees it: sent until all rows are here."""
+    """Every statement of an engine, as the client sees it: from the answer before it until all its rows are here."""
 
     by_text: dict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record what raw cursors, which only the engine uses, execute within the block."""
-        inherited = psycopg.RawCursor.execute
+    def recording(self, engine: Engine) -> Iterator[None]:
+        """Record what the engine sends within the block."""
+        arrivals: list[float] = []
+        thread = threading.get_ident()
+        arrived = psycopg.RawCursor._set_results  # noqa: SLF001 - where psycopg has an answer, also one of several
 
-        def execute(cursor: Any, query: Any, *args: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+        def note(cursor: Any, results: Any) -> None:
+            if threading.get_ident() == thread:
+                arrivals.append(time.perf_counter())
+            arrived(cursor, results)
+
+        def send(inner: Callable[..., Any], statements: Sequence[Any]) -> Any:
+            arrivals.clear()
+            before = time.perf_counter()
             try:
-                return inherited(cursor, query, *args, **options)
+                return inner(statements)
             finally:
-                spent = self.by_text[str(query)]
-                spent.calls += 1
-                spent.seconds += time.perf_counter() - began
+                for statement, at in zip(statements, arrivals, strict=False):
+                    spent = self.by_text[statement.sql]
+                    spent.calls += 1
+                    spent.seconds += at - before
+                    before = at
 
-        with _raw_cursors_execute(execute):
-            yield
+        psycopg.RawCursor._set_results = note  # type: ignore[method-assign, assignment]  # noqa: SLF001
+        try:
+            with _sending(engine, send):
+                yield
+        finally:
+            del psycopg.RawCursor._set_results  # noqa: SLF001 - the inherited one is left
 
     def by_part(self, parts: Parts) -> dict[str, Spent]:
         """Summed up by part, the costliest first."""
@@ -101,12 +119,11 @@ class Plan(NamedTuple):
 
 
 @contextmanager
-def explaining(connection: psycopg.Connection[Any]) -> Iterator[list[Plan]]:
-    """Explain each statement of the engine's cursors, rolled back, before it runs; prepared as the engine prepares it.
+def explaining(engine: Engine, connection: psycopg.Connection[Any]) -> Iterator[list[Plan]]:
+    """Explain each statement of the engine, rolled back, before it runs; prepared as the engine prepares it.
 
     So the plan is the generic or the custom one, as the engine has asked for at that moment.
     """
-    inherited = psycopg.RawCursor.execute
     names: dict[str, str] = {}
     plans: list[Plan] = []
 
@@ -117,37 +134,37 @@ def explaining(connection: psycopg.Connection[Any]) -> Iterator[list[Plan]]:
             raise psycopg.ProgrammingError(result.get_error_message())
         return [(result.get_value(row, 0) or b"").decode() for row in range(result.ntuples)]
 
-    def execute(cursor: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        text = str(query)
-        if text.startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")):
-            run("SAVEPOINT bench" if connection.info.transaction_status else "BEGIN; SAVEPOINT bench")
-            if text not in names:
-                names[text] = f"bench_{len(names)}"
-                run(f"PREPARE {names[text]} AS {text}")
-            values = ", ".join(psycopg.sql.Literal(value).as_string(connection) for value in params or ())
-            call = f"{names[text]}({values})" if params else names[text]
-            lines = run(f"EXPLAIN (ANALYZE, BUFFERS, SETTINGS) EXECUTE {call}")
-            run("ROLLBACK TO SAVEPOINT bench; RELEASE SAVEPOINT bench")
-            took = re.search(r"Execution Time: ([\d.]+)", lines[-1])
-            plans.append(Plan(float(took[1]) if took else 0.0, text, "\n".join(lines)))
-        return inherited(cursor, query, params, **options)
+    def send(inner: Callable[..., Any], statements: Sequence[Any]) -> None:
+        for statement in statements:
+            if statement.sql.startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")):
+                explain(statement.sql, statement.parameters)
+            inner([statement])
 
-    with _raw_cursors_execute(execute):
+    def explain(text: str, params: Sequence[Any]) -> None:
+        run("SAVEPOINT bench" if connection.info.transaction_status else "BEGIN; SAVEPOINT bench")
+        if text not in names:
+            names[text] = f"bench_{len(names)}"
+            run(f"PREPARE {names[text]} AS {text}")
+        values = ", ".join(psycopg.sql.Literal(value).as_string(connection) for value in params)
+        call = f"{names[text]}({values})" if params else names[text]
+        lines = run(f"EXPLAIN (ANALYZE, BUFFERS, SETTINGS) EXECUTE {call}")
+        run("ROLLBACK TO SAVEPOINT bench; RELEASE SAVEPOINT bench")
+        took = re.search(r"Execution Time: ([\d.]+)", lines[-1])
+        plans.append(Plan(float(took[1]) if took else 0.0, text, "\n".join(lines)))
+
+    with _sending(engine, send):
         yield plans
 
 
 @contextmanager
-def _raw_cursors_execute(execute: Callable[..., Any]) -> Iterator[None]:
-    """Let raw cursors execute by this function within the block."""
-    before = vars(psycopg.RawCursor).get("execute")
-    psycopg.RawCursor.execute = execute  # type: ignore[method-assign]
+def _sending(engine: Engine, send: Callable[..., Any]) -> Iterator[None]:
+    """Let the engine's statements be sent by this function, given the product's own, within the block."""
+    pipe: Any = engine._pipe  # noqa: SLF001 - measured from outside
+    pipe._send = partial(send, pipe._send)  # noqa: SLF001
     try:
         yield
     finally:
-        if before is None:
-            del psycopg.RawCursor.execute
-        else:
-            psycopg.RawCursor.execute = before  # type: ignore[method-assign]
+        del pipe._send  # noqa: SLF001
 
 
 class ReaderClock:
@@ -184,27 +201,23 @@ class ReaderClock:
 
 
 @contextmanager
-def timed_engine(engine: Engine, connection: psycopg.Connection[Any]) -> Iterator[dict[str, Spent]]:
-    """Time the engine's calls and its connection's commits within the block."""
-    spent = {"apply": Spent(), "commit": Spent()}
+def timed_engine(engine: Engine) -> Iterator[Spent]:
+    """Time the engine's calls within the block."""
+    spent, apply = Spent(), engine.apply
 
-    def wrap(inner: Callable[..., Any], entry: Spent) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                return inner(*args, **options)
-            finally:
-                entry.calls += 1
-                entry.seconds += time.perf_counter() - began
+    def timed(units: Sequence[Unit]) -> Applied:
+        began = time.perf_counter()
+        try:
+            return apply(units)
+        finally:
+            spent.calls += 1
+            spent.seconds += time.perf_counter() - began
 
-        return call
-
-    engine.apply = wrap(engine.apply, spent["apply"])  # type: ignore[method-assign]
-    connection.commit = wrap(connection.commit, spent["commit"])  # type: ignore[method-assign]
+    engine.apply = timed  # type: ignore[method-assign]
     try:
         yield spent
     finally:
-        del engine.apply, connection.commit
+        del engine.apply
 
 
 def cpu_seconds(pid: int) -> float:

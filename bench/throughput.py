@@ -41,7 +41,7 @@ class _Ours:
     process_cpu: float = 0.0
     engine_backend_cpu: float = 0.0
     statements: Statements = field(default_factory=Statements)
-    parts: dict[str, Spent] = field(default_factory=dict)
+    applying: Spent = field(default_factory=Spent)
 
 
 def run(run: Run) -> Outcome:
@@ -149,7 +149,7 @@ def _our_segment(
     worker = stage.worker(engine, log=clock, limit=limit, on_batch=on_batch)
     backend = connection.info.backend_pid
     before = (time.thread_time(), time.process_time(), cpu_seconds(backend))
-    with ours.statements.recording(), timed_engine(engine, connection) as spent:
+    with ours.statements.recording(engine), timed_engine(engine) as spent:
         began = time.perf_counter()
         worker.run(threading.Event(), until_idle=True)
     ours.seconds += ended[0] - began
@@ -158,10 +158,8 @@ def _our_segment(
     ours.engine_backend_cpu += cpu_seconds(backend) - before[2]
     ours.events += worker.totals.events
     ours.transactions += worker.totals.batches
-    for name, part in spent.items():
-        sum_ = ours.parts.setdefault(name, Spent())
-        sum_.calls += part.calls
-        sum_.seconds += part.seconds
+    ours.applying.calls += spent.calls
+    ours.applying.seconds += spent.seconds
 
 
 def _figures(
@@ -170,7 +168,7 @@ def _figures(
     floor_seconds = sum(floor.seconds.values())
     parts = ours.statements.by_part(Parts(stage.analysis))
     in_statements = sum(spent.seconds for spent in parts.values())
-    apply, commit = ours.parts["apply"], ours.parts["commit"]
+    apply = ours.applying
     total = ours.seconds
 
     def line(part: str, seconds: float, calls: int | str = "") -> dict[str, Any]:
@@ -196,8 +194,7 @@ def _figures(
         "floor_seconds": {name: round(value, 3) for name, value in floor.seconds.items()},
         "where_the_time_goes": [
             *(line(f"statements: {part}", spent.seconds, spent.calls) for part, spent in parts.items()),
-            line("engine's own Python", apply.seconds - in_statements - commit.seconds, apply.calls),
-            line("commit", commit.seconds, commit.calls),
+            line("engine's own Python", apply.seconds - in_statements, apply.calls),
             line("outside of the engine: waiting for the reader, units", total - apply.seconds),
         ],
         "cpu_seconds": {
@@ -223,7 +220,7 @@ def _figures(
 
 def _profile(run: Run, stage: Stage, engine: Engine, connection: Connection) -> None:
     """One more batch whose statements are explained before they run; the plans of the slowest are printed."""
-    with explaining(connection) as plans:
+    with explaining(engine, connection) as plans:
         _our_segment(stage, engine, connection, _Ours(), BATCH * 3)
     for plan in sorted(plans, key=lambda plan: -plan.milliseconds)[:_PLANS]:
         run.console.rule(f"{plan.milliseconds:.1f} ms, {Parts(stage.analysis).of(plan.statement)}")

@@ -16,6 +16,9 @@ from connectors.log import Extent, Record, TopicPartition
 from consumers.engine.assembler import Assembler
 from consumers.engine.units import Parked, Unit
 
+_FEW = 64  # records: a reader at the end of the log gets no more at once
+_LULL = 0.02  # seconds without news after which the end of the log is looked for
+
 
 class Readable(Protocol):
     """What is needed of a log to read it; see `connectors.log.Log`."""
@@ -84,6 +87,9 @@ class Reader:
                 units = self._assembler.take([(record, decode(self._decoder, record)) for record in records])
                 self._hand(units, at_end=False)
                 self._advance(records)
+                if len(records) <= _FEW:
+                    # The log tells of what comes next. To look for its end at once would only be in the engine's way.
+                    self._log.wait(_LULL)
         except Exception as error:  # noqa: BLE001 - raised again where it is handled, in the worker's thread
             self._put(error)
 

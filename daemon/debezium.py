@@ -29,6 +29,7 @@ from connectors.debezium.connect import advice, in_a_line
 from connectors.errors import RowtideError
 from connectors.event import ForeignKey, encode_foreign_keys
 from connectors.log import Message
+from connectors.pipe import Pipe
 from connectors.state import connect
 from consumers.domain import Domain
 from consumers.engine import foreignkeys
@@ -263,8 +264,8 @@ def publish_foreign_keys(app: App) -> bool:
     found = _mysql_source(app)
     if found is None:
         return False
-    with connect(app.dsn) as connection, psycopg.RawCursor(connection) as cursor:
-        known = foreignkeys.load(cursor, app.name)
+    with connect(app.dsn) as connection:
+        known = foreignkeys.load(Pipe(connection), app.name)
     if sorted(found.keys, key=_by_name) == sorted(known, key=_by_name):
         return False
     # Of no time of its own: it must not carry business time into the present.

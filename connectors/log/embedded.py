@@ -6,7 +6,6 @@ has read up to an id has missed nothing before it.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -14,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from connectors.errors import RowtideError
 from connectors.log import (
@@ -29,10 +29,25 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
+from connectors.pipe import Pipe
+
+Row = tuple[Any, ...]
 
 _APPEND_LOCK = 0x6C6F67
 _CHANNEL = "rowtide_log"
 _COPY = 'COPY rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value) FROM STDIN'
+_INSERT = (
+    'INSERT INTO rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value) '
+    "SELECT * FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[])"
+)
+_OFFSETS = "SELECT partition, next_offset FROM rowtide.log_partition WHERE topic_id = $1"
+_LAST_NUMBER = (
+    "SELECT greatest((SELECT max(id) FROM rowtide.log_record), (SELECT last_value FROM rowtide.log_record_id))"
+)
+_GROW = "UPDATE rowtide.log_partition SET next_offset = $1, bytes = bytes + $2 WHERE topic_id = $3 AND partition = $4"
+_STORED_POSITION = "SELECT source_position FROM rowtide.log_topic WHERE id = $1"
+_STORE_POSITION = "UPDATE rowtide.log_topic SET source_position = $1 WHERE id = $2"
+_FEW = 200  # messages that go with the other statements; more go by COPY
 _CHUNK = 5000
 _OVERHEAD = 64  # bytes of a record besides key and value, for the accounting of sizes
 
@@ -110,54 +125,71 @@ class EmbeddedLog:
         with self._writing:
             connection = self._connected("_writer")
             topic_id, partitions = self._topic(connection, topic)
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
-                if expect is not UNCHECKED and expect != _stored_position(connection, topic_id):
-                    raise FencedError.of(topic)
-                rows = connection.execute(
-                    "SELECT partition, next_offset FROM rowtide.log_partition WHERE topic_id = %s", [topic_id]
-                ).fetchall()
-                offsets = dict(rows)
-                before, sizes = dict(offsets), dict.fromkeys(offsets, 0)
-                count = 0
-                first = connection.execute("SELECT coalesce(max(id), 0) FROM rowtide.log_record").fetchone()
-                sequence = connection.execute("SELECT last_value FROM rowtide.log_record_id").fetchone()
-                number = max(first[0] if first else 0, sequence[0] if sequence else 0)
-                with connection.cursor().copy(_COPY) as copy:
-                    pending = iter(messages)
-                    while chunk := list(islice(pending, _CHUNK)):
-                        buffer = io.StringIO()
-                        for message in chunk:
-                            partition = message.partition
-                            if partition not in offsets:
-                                raise RowtideError(
-                                    f"The topic {topic} has no partition {partition}.",
-                                    hint=f"It has {partitions}.",
-                                )
-                            number += 1
-                            buffer.write(
-                                f"{number}\t{topic_id}\t{partition}\t{offsets[partition]}\t{message.ts_ms}\t"
-                                f"{_hex(message.key)}\t{_hex(message.value)}\n"
-                            )
-                            offsets[partition] += 1
-                            sizes[partition] += len(message.key or b"") + len(message.value or b"") + _OVERHEAD
-                        count += len(chunk)
-                        copy.write(buffer.getvalue())
-                if count:
-                    connection.execute("SELECT setval('rowtide.log_record_id', %s)", [number])
-                for partition, offset in offsets.items():
-                    if offset != before[partition]:
-                        connection.execute(
-                            "UPDATE rowtide.log_partition SET next_offset = %s, bytes = bytes + %s "
-                            "WHERE topic_id = %s AND partition = %s",
-                            [offset, sizes[partition], topic_id, partition],
-                        )
-                if source_position is not None:
-                    connection.execute(
-                        "UPDATE rowtide.log_topic SET source_position = %s WHERE id = %s",
-                        [source_position, topic_id],
-                    )
-                connection.execute(f"NOTIFY {_CHANNEL}")
+            try:
+                count = self._append(connection, topic, topic_id, partitions, messages, source_position, expect)
+            finally:
+                # Statements are sent together, so a failure may leave a transaction open.
+                if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+                    connection.rollback()
+        return count
+
+    def _append(
+        self,
+        connection: psycopg.Connection[tuple[Any, ...]],
+        topic: str,
+        topic_id: int,
+        partitions: int,
+        messages: Iterable[Message],
+        source_position: str | None,
+        expect: Expected,
+    ) -> int:
+        pipe = Pipe(connection)
+        stored: list[tuple[Any, ...]] = []
+        offsets: dict[int, int] = {}
+        numbers: list[int] = []
+        pipe.later("BEGIN", prepare=False)
+        pipe.later("SELECT pg_advisory_xact_lock($1)", [_APPEND_LOCK])
+        if expect is not UNCHECKED:
+            pipe.later(_STORED_POSITION, [topic_id], stored.extend)
+        pipe.later(_OFFSETS, [topic_id], offsets.update)
+        pipe.later(_LAST_NUMBER, (), lambda rows: numbers.append(rows[0][0]))
+        pending = iter(messages)
+        chunk = list(islice(pending, _CHUNK))
+        pipe.flush()
+        if expect is not UNCHECKED and expect != (stored[0][0] if stored else None):
+            raise FencedError.of(topic)
+        before, sizes = dict(offsets), dict.fromkeys(offsets, 0)
+        first, count = numbers[0], 0
+
+        def rows(chunk: Sequence[Message]) -> Iterator[Row]:
+            for number, message in enumerate(chunk, start=first + count + 1):
+                place = message.partition
+                if place not in offsets:
+                    raise RowtideError(f"The topic {topic} has no partition {place}.", hint=f"It has {partitions}.")
+                yield number, topic_id, place, offsets[place], message.ts_ms, message.key, message.value
+                offsets[place] += 1
+                sizes[place] += len(message.key or b"") + len(message.value or b"") + _OVERHEAD
+
+        if 0 < len(chunk) <= _FEW:
+            columns = [list(column) for column in zip(*rows(chunk), strict=True)]
+            pipe.later(_INSERT, columns)
+            count = len(chunk)
+        elif chunk:
+            with connection.cursor().copy(_COPY) as copy:
+                while chunk:
+                    copy.write("".join(map(_copied, rows(chunk))))
+                    count += len(chunk)
+                    chunk = list(islice(pending, _CHUNK))
+        if count:
+            pipe.later("SELECT setval('rowtide.log_record_id', $1)", [first + count])
+        for partition, offset in offsets.items():
+            if offset != before[partition]:
+                pipe.later(_GROW, [offset, sizes[partition], topic_id, partition])
+        if source_position is not None:
+            pipe.later(_STORE_POSITION, [source_position, topic_id])
+        pipe.later(f"NOTIFY {_CHANNEL}", prepare=False)
+        pipe.later("COMMIT", prepare=False)
+        pipe.flush()
         return count
 
     def source_position(self, topic: str) -> str | None:
@@ -165,7 +197,8 @@ class EmbeddedLog:
         with self._reading:
             connection = self._connected("_reader")
             topic_id, _ = self._topic(connection, topic)
-            return _stored_position(connection, topic_id)
+            rows = Pipe(connection).now(_STORED_POSITION, [topic_id])
+        return rows[0][0] if rows else None
 
     # --- reading ---
 
@@ -410,17 +443,17 @@ class EmbeddedLog:
                 connection.close()
 
 
-def _stored_position(connection: psycopg.Connection[tuple[Any, ...]], topic_id: int) -> str | None:
-    row = connection.execute("SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]).fetchone()
-    return None if row is None else row[0]
-
-
 def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:
     return RetentionGapError(
         f"The events {offset} to {start - 1} of {place.topic}/{place.partition} are no longer in the log: it begins "
         f"at {start}.",
         hint="What they changed is lost to the log: run `rowtide init --snapshot`, then start again.",
     )
+
+
+def _copied(row: Row) -> str:
+    """A row as COPY takes it."""
+    return "\t".join([*map(str, row[:5]), _hex(row[5]), _hex(row[6])]) + "\n"
 
 
 def _hex(value: bytes | None) -> str:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from connectors.event import UNAVAILABLE, Change, ForeignKey, Truncate, Value
+from connectors.pipe import Pipe
 from connectors.table import Table
-from consumers.engine.foreignkeys import Cursor, Link, links
+from consumers.engine.foreignkeys import Link, links
 from consumers.engine.rowtexts import canonical
 from consumers.engine.sqltext import array_literal, quote, unnest
 from consumers.engine.units import Placed, Unit
@@ -65,7 +66,7 @@ class Cascades:
                     return True
         return False
 
-    def expand(self, cursor: Cursor, units: Sequence[Unit]) -> Sequence[Unit]:
+    def expand(self, pipe: Pipe, units: Sequence[Unit]) -> Sequence[Unit]:
         """The units with what the source's foreign keys did; the same object where they did nothing.
 
         Reads the mirror, which must be as it was before the units.
@@ -73,7 +74,7 @@ class Cascades:
         if not self.by_parent or not self._causes(units):
             return units
         changes = [placed.event for unit in units for placed in unit.changes]
-        effects = _Simulation(self, cursor, changes).run()
+        effects = _Simulation(self, pipe, changes).run()
         if not effects:
             return units
         expanded, number = [], 0
@@ -104,9 +105,9 @@ class _Step(NamedTuple):
 class _Simulation:
     """The rows that the events and the foreign keys touch, as they are between one event and the next."""
 
-    def __init__(self, cascades: Cascades, cursor: Cursor, changes: Sequence[Change | Truncate]) -> None:
+    def __init__(self, cascades: Cascades, pipe: Pipe, changes: Sequence[Change | Truncate]) -> None:
         self._cascades = cascades
-        self._cursor = cursor
+        self._pipe = pipe
         self._changes = changes
         self._tables = {link.parent.name: link.parent for link in cascades.links}
         self._tables |= {link.child.name: link.child for link in cascades.links}
@@ -292,9 +293,7 @@ class _Simulation:
         same = " AND ".join(f"m.{quote(table.names[place])} = __v.__v{n}" for n, place in enumerate(places))
         items = ", ".join(f"m.{quote(table.names[place])}::text" for place in needed)
         arrays = [array_literal(column, t) for column, t in zip(zip(*wanted, strict=True), types, strict=True)]
-        found = self._cursor.execute(
-            f"SELECT {items} FROM {rows} JOIN {quote(name)} AS m ON {same}", arrays, prepare=True
-        ).fetchall()
+        found = self._pipe.now(f"SELECT {items} FROM {rows} JOIN {quote(name)} AS m ON {same}", arrays)
         entries = []
         for texts in found:
             row: list[Value] = [UNAVAILABLE] * len(table.columns)

@@ -13,9 +13,10 @@ Nothing here reads a log or a wall clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -24,11 +25,12 @@ from connectors.errors import RowtideError
 from connectors.event import Change, Truncate
 from connectors.failpoints import failpoint
 from connectors.log import TopicPartition
+from connectors.pipe import Pipe, Rows
 from consumers.engine import foreignkeys, moments, schema, waves
 from consumers.engine.analysis import Analysis
 from consumers.engine.cascades import Cascades
 from consumers.engine.differences import find_plans
-from consumers.engine.mirror import Cursor, Mirror, MissingRowsError
+from consumers.engine.mirror import Mirror, MissingRowsError
 from consumers.engine.parking import plain, without, without_missing
 from consumers.engine.refresh import Causes, Refresher
 from consumers.engine.relations import describe_all
@@ -61,6 +63,10 @@ class _CutError(Exception):
         self.count = count
 
 
+class _DueError(Exception):
+    """A row changes by itself among the units of a batch, or should have done so before: it was not committed."""
+
+
 class DueContractError(RowtideError):
     """A model named a time of change that is not after the clock; it would never be done."""
 
@@ -90,15 +96,14 @@ class Engine:
         self, connection: psycopg.Connection[tuple[Any, ...]], analysis: Analysis, instance: str, epoch: int
     ) -> None:
         self._connection = connection
+        connection.autocommit = True  # transactions begin and end where the engine says so
         self._analysis = analysis
         self._instance = instance
         self._epoch = epoch
         connection.execute(SESSION)
         schema.use(connection, instance)
-        connection.commit()
         tables = analysis.domain.mirror_tables
         relations = describe_all(connection, instance, analysis)
-        connection.commit()
         plans, _ = find_plans(analysis, relations)
         inputs = build_inputs(analysis, relations, plans)
         self._tables = tables
@@ -111,7 +116,7 @@ class Engine:
         self._clocked = [n for n, model in enumerate(analysis.models) if model.clocked]
         self._exact_clocked = [n for n in self._clocked if analysis.models[n].name in self._cone]
         self._refresher = Refresher(analysis, inputs, relations, self._exact, plans)
-        self._cursor: Cursor = psycopg.RawCursor(connection)
+        self._pipe = Pipe(connection)
         self._positions: dict[TopicPartition, int] = {}
         self._clock: int | None = None
         self._due: int | None = None
@@ -150,16 +155,25 @@ class Engine:
                 "SELECT CASE WHEN isfinite(now) THEN (extract(epoch FROM now) * 1000000)::bigint END FROM clock"
             ).fetchone()
             self._clock = row[0] if row else None
-            self._due = self._read_due()
-            self._cascades = Cascades(self._tables, foreignkeys.load(self._cursor, self._instance))
+            self._read_due()
+            self._cascades = Cascades(self._tables, foreignkeys.load(self._pipe, self._instance))
 
-    def _read_due(self, of: Sequence[int] | None = None) -> int | None:
+    def _read_due(self, of: Sequence[int] | None = None) -> None:
+        """Learn, with the pipe's next flush, when the next row of these models changes by itself."""
         models = [self._analysis.models[n] for n in (self._clocked if of is None else of)]
+
+        def then(rows: Rows) -> None:
+            self._due = rows[0][0] if rows else None
+
         if not models:
-            return None
-        text = f"SELECT (extract(epoch FROM due) * 1000000)::bigint FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)"
-        row = self._cursor.execute(text, prepare=True).fetchone()
-        return row[0] if row else None
+            then(())
+            return
+        self._pipe.later(
+            "SELECT due, set_config('rowtide.due', due::text, true) FROM (SELECT (extract(epoch FROM due) * 1000000)::bigint "
+            f"FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)) AS e(due)",
+            (),
+            then,
+        )
 
     # --- applying ---
 
@@ -173,7 +187,12 @@ class Engine:
         while units:
             times = self._times(units)
             self._reach(times[0], result)
-            count = min(self._before_due(times), self._before_parameters(units), _before_foreign_keys(units))
+            count = min(
+                self._before_due(times),
+                self._before_parameters(units),
+                _before_foreign_keys(units),
+                _before_first_time(times),
+            )
             done = self._transact(units[:count], times[:count], result)
             units = units[done:]
         return result
@@ -222,11 +241,12 @@ class Engine:
         """Let the clock reach the moment, which is a due time or at least before the next one."""
         with self._transaction():
             self._set_clock(moment)
-            self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
-            self._refresher.refresh(self._cursor, Causes(moments.to_text(moment), DUE))
-            self._due = self._read_due()
-            self._check_due(moment)
+            self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
+            self._refresher.refresh(self._pipe, Causes(moments.to_text(moment), DUE))
+            self._read_due()
             self._commit_row()
+            self._pipe.flush()
+            self._check_due(moment)
 
     def advance(self, moment: int) -> int:
         """Let business time reach the moment, due times included. Returns the number of steps."""
@@ -243,11 +263,11 @@ class Engine:
         late = [
             model.name
             for model in (self._analysis.models[n] for n in self._clocked)
-            if self._cursor.execute(
+            if self._pipe.now(
                 f'SELECT EXISTS (SELECT 1 FROM "{model.name}" WHERE "{model.file.changes_at}" <= $1)',
                 [moments.to_text(moment)],
-            ).fetchone()
-            == (True,)
+            )
+            == [(True,)]
         ]
         names = ", ".join(late)
         raise DueContractError(
@@ -282,57 +302,65 @@ class Engine:
     def _attempt(self, units: Sequence[Unit], times: Sequence[int | None]) -> None:
         """Try one transaction. Raises _CutError with how many units it may hold, if fewer."""
         first, last = times[0], times[-1]
+        # Where every state counts, rows are computed at the time of the first unit; if none of them changes by
+        # itself before the last unit's time, they are the same then.
+        moment = first if self._steps else last
         with self._transaction():
-            # Where every state counts, rows are computed at the time of the first unit; if none of them changes by
-            # itself before the last unit's time, they are the same then.
-            moment = first if self._steps else last
             self._set_clock(moment)
             if not self._steps and moment is not None and self._due is not None and self._due <= moment:
-                self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
-            self._write(self._expand(units), times)
-            failpoint("models_refreshed")
-            self._check_cut(times)
-            self._set_clock(last)
-            self._finish(units)
-            failpoint("before_commit")
+                self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
+
+            def finish() -> None:
+                failpoint("models_refreshed")
+                self._read_due()
+                self._set_clock(last)
+                self._finish(units)
+                failpoint("before_commit")
+                self._commit_unless_due(last if self._steps else moment)
+
+            try:
+                self._write(self._expand(units), times, finish)
+            except _DueError:
+                self._connection.execute("ROLLBACK TO SAVEPOINT refreshed")
+                self._check_cut(moment, times)
+                raise
 
     def _expand(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """The units with what the source's foreign keys did besides; takes in what the first unit tells of them."""
         told = units[0].foreign_keys
         if told is not None:
-            foreignkeys.store(self._cursor, self._instance, told, self._tables)
+            foreignkeys.store(self._pipe, self._instance, told, self._tables)
             self._cascades = Cascades(self._tables, told.keys)
-        return self._cascades.expand(self._cursor, units)
+        return self._cascades.expand(self._pipe, units)
 
-    def _check_cut(self, times: Sequence[int | None], models: Sequence[int] | None = None) -> None:
+    def _check_cut(self, moment: int | None, times: Sequence[int | None]) -> None:
         """See whether a row changes by itself among these units, even one that a later unit changes again.
 
-        `models`: those that were refreshed, where not all were.
+        `moment`: at which rows were computed.
         """
-        self._due = self._read_due(models)
-        if self._clock is not None:
-            self._check_due(self._clock)
+        if moment is not None:
+            self._check_due(moment)
         last, due = times[-1], self._due
         if self._steps and due is not None and last is not None and due <= last:
             raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
 
-    def _write(self, units: Sequence[Unit], times: Sequence[int | None]) -> None:
+    def _write(self, units: Sequence[Unit], times: Sequence[int | None], finish: Callable[[], object]) -> None:
         """Mirror, keys and models for these units."""
-        cursor = self._cursor
         changes = [placed.event for unit in units for placed in unit.changes]
         if self._exact and sum(bool(unit.changes) for unit in units) > 1:
             changes = self._write_waves(units, times)
-        for name, images in self._mirror.apply(cursor, changes):
-            self._refresher.route(cursor, name, images)
+        self._apply_to_mirror(changes)
         failpoint("mirror_written")
         # What feeds histories is either done by now or stands in the only unit that has changes: it tells the time.
         number = next((n for n, unit in enumerate(units) if unit.changes), 0)
-        self._refresher.refresh(cursor, Causes(_text(times[number]), units[number].cause))
+        self._refresher.refresh(self._pipe, Causes(_text(times[number]), units[number].cause), last=finish)
+
+    def _apply_to_mirror(self, changes: Sequence[Change | Truncate]) -> None:
+        self._mirror.apply(self._pipe, changes, partial(self._refresher.route, self._pipe), self._refresher.asks)
 
     def _write_waves(self, units: Sequence[Unit], times: Sequence[int | None]) -> list[Change | Truncate]:
         """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""
-        cursor = self._cursor
-        touched = self._transitions.touched(cursor, units)
+        touched = self._transitions.touched(self._pipe, units)
         feeding = [number for number, tokens in enumerate(touched) if tokens is None or tokens]
         texts = [_text(moment) for moment in times]
         groups = waves.grouped(waves.assign([touched[number] for number in feeding]))
@@ -345,12 +373,14 @@ class Engine:
                     if owner.__class__ is int:
                         by_key[owner][key] = told
             alone = touched[members[0]] is None
-            changes = [p.event for number in members for p in units[number].changes if p.event.table in self._tokens]
-            for name, images in self._mirror.apply(cursor, changes):
-                self._refresher.route(cursor, name, images)
+            self._apply_to_mirror(
+                [p.event for number in members for p in units[number].changes if p.event.table in self._tokens]
+            )
             causes = Causes(texts[members[-1]], units[members[-1]].cause, None if alone else by_key)
-            self._refresher.refresh(cursor, causes, only=self._cone)
-            self._check_cut(times, self._exact_clocked)
+            self._refresher.refresh(self._pipe, causes, only=self._cone)
+            self._read_due(self._exact_clocked)
+            self._pipe.flush()
+            self._check_cut(self._clock, times)
         return [p.event for unit in units for p in unit.changes if p.event.table not in self._tokens]
 
     # --- a unit too large to hold ---
@@ -362,30 +392,35 @@ class Engine:
         self._open()
         self._set_clock(moment)
         if not self._steps and moment is not None and self._due is not None and self._due <= moment:
-            self._refresher.due(self._cursor, self._clocked, moments.to_text(moment))
+            self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
 
     def add_piece(self, unit: Unit) -> None:
         """Bring one piece into the mirror."""
         (expanded,) = self._expand([unit])
-        for name, images in self._mirror.apply(self._cursor, [placed.event for placed in expanded.changes]):
-            self._refresher.route(self._cursor, name, images)
+        self._apply_to_mirror([placed.event for placed in expanded.changes])
         self._park(unit.parked)
+        self._pipe.flush()
 
     def end_pieces(self, last: Unit) -> None:
         """Refresh and commit. Raises as `apply`."""
-        self._refresher.refresh(self._cursor, Causes(_text(self._clock), last.cause))
-        self._due = self._read_due()
+        self._refresher.refresh(self._pipe, Causes(_text(self._clock), last.cause))
+        self._read_due()
+        self._finish([last])
+        self._pipe.flush()
         if self._clock is not None:
             self._check_due(self._clock)
-        self._finish([last])
         self._connection.commit()
         self._refresher.forget()
 
     def abandon(self) -> None:
         """Roll back whatever is open and read the truth anew."""
-        self._connection.rollback()
-        self._refresher.forget()
+        self._roll_back()
         self.reload()
+
+    def _roll_back(self) -> None:
+        self._connection.rollback()
+        self._pipe.forget()
+        self._refresher.forget()
 
     # --- events that were applied before ---
 
@@ -403,9 +438,9 @@ class Engine:
             try:
                 with self._transaction():
                     changes = [placed.event for unit in self._expand(batch) for placed in unit.changes]
-                    for _ in self._mirror.apply(self._cursor, changes):
-                        pass
+                    self._mirror.apply(self._pipe, changes)
                     self._finish(batch)
+                    self._pipe.flush()
             except MissingRowsError as error:
                 units[:count] = [without_missing(unit, error) for unit in batch]
                 continue
@@ -423,53 +458,74 @@ class Engine:
         """
         with self._transaction():
             self._refresher.all()
-            self._refresher.refresh(self._cursor, Causes(_text(self._clock), cause))
-            self._due = self._read_due()
+            self._refresher.refresh(self._pipe, Causes(_text(self._clock), cause))
+            self._read_due()
+            self._finish([Unit(positions=dict(positions))])
+            self._pipe.flush()
             if self._clock is not None:
                 self._check_due(self._clock)
-            self._finish([Unit(positions=dict(positions))])
         self._refresher.forget()
 
     # --- parts of a transaction ---
 
     def _open(self) -> None:
-        """Begin, and prove that this is the only writer."""
-        row = self._cursor.execute(
-            "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE",
-            [self._instance],
-            prepare=True,
-        ).fetchone()
-        if row is None or row[0] != self._epoch:
-            self._connection.rollback()
-            raise FencedError(
-                f"Another writer has taken over {self._instance} (epoch {row[0] if row else 'none'}, ours {self._epoch}).",
-                hint="This daemon stands by; see `rowtide status`.",
-            )
+        """Begin, with the pipe's next flush, and prove then that this is the only writer."""
+
+        def then(rows: Rows) -> None:
+            epoch = rows[0][0] if rows else "none"
+            if epoch != self._epoch:
+                raise FencedError(
+                    f"Another writer has taken over {self._instance} (epoch {epoch}, ours {self._epoch}).",
+                    hint="This daemon stands by; see `rowtide status`.",
+                )
+
+        self._pipe.later("BEGIN", prepare=False)
+        statement = "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE"
+        self._pipe.later(statement, [self._instance], then)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """A fenced transaction; if it fails, the engine knows again what the database knows."""
-        self._open()
+        before = (self._positions, self._clock, self._due, self._cascades)
         try:
+            self._open()
             yield
+            self._pipe.flush()
+        except (_CutError, MissingRowsError, psycopg.DataError, psycopg.errors.NotNullViolation):
+            # Tried again in another way, by this writer: nobody else has written meanwhile.
+            self._roll_back()
+            self._positions, self._clock, self._due, self._cascades = before
+            raise
         except BaseException:
             self.abandon()
             raise
         self._connection.commit()
 
+    def _commit_unless_due(self, moment: int | None) -> None:
+        """Commit with the pipe's next flush, unless it raises _DueError: a row changes by itself by the moment.
+
+        The server decides, by what `_read_due` has found: asking first would cost another round trip.
+        """
+        if moment is not None and self._clocked:
+            self._pipe.later("SAVEPOINT refreshed", prepare=False)
+            self._pipe.later(
+                "SELECT 1 / (CASE WHEN nullif(current_setting('rowtide.due'), '')::bigint <= $1 THEN 0 ELSE 1 END)",
+                [moment],
+                failed=lambda error: _DueError() if isinstance(error, psycopg.errors.DivisionByZero) else error,
+            )
+        self._pipe.later("COMMIT", prepare=False)
+
     def _set_clock(self, moment: int | None) -> None:
         if moment is not None and moment != self._clock:
-            self._cursor.execute("UPDATE clock SET now = $1", [moments.to_text(moment)], prepare=True)
+            self._pipe.later("UPDATE clock SET now = $1", [moments.to_text(moment)])
             if self._clock is None:
                 self._refresher.begin()
             self._clock = moment
 
     def _commit_row(self) -> None:
         if self._clock is not None:
-            self._cursor.execute(
-                "UPDATE rowtide.instance SET clock = $2 WHERE name = $1",
-                [self._instance, moments.to_text(self._clock)],
-                prepare=True,
+            self._pipe.later(
+                "UPDATE rowtide.instance SET clock = $2 WHERE name = $1", [self._instance, moments.to_text(self._clock)]
             )
 
     def _finish(self, units: Sequence[Unit]) -> None:
@@ -479,18 +535,17 @@ class Engine:
             positions.update(unit.positions)
             self._park(unit.parked)
         for place, offset in positions.items():
-            self._cursor.execute(
+            self._pipe.later(
                 "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset) VALUES ($1, $2, $3, $4) "
                 "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset",
                 [self._instance, place.topic, place.partition, offset],
-                prepare=True,
             )
         self._commit_row()
         self._positions = {**self._positions, **positions}
 
     def _park(self, parked: Sequence[Parked]) -> None:
         for record, reason in parked:
-            self._cursor.execute(
+            self._pipe.later(
                 'INSERT INTO rowtide.parked_event (instance, topic, partition, "offset", ts, key, value, reason) '
                 "VALUES ($1, $2, $3, $4, to_timestamp($5::float8 / 1000), $6, $7, $8) ON CONFLICT DO NOTHING",
                 [self._instance, *record[:4], record.key, record.value, reason],
@@ -504,7 +559,7 @@ class Engine:
             for number, placed in enumerate(unit.changes):
                 try:
                     with self._connection.transaction(force_rollback=True):
-                        list(self._mirror.apply(self._cursor, [placed.event]))
+                        self._mirror.apply(self._pipe, [placed.event])
                 except (psycopg.DataError, psycopg.errors.NotNullViolation) as error:
                     refused[number] = f"the table {placed.event.table} refuses it: {plain(error)}"
                 except MissingRowsError:
@@ -525,3 +580,10 @@ def _text(moment: int | None) -> str:
 def _before_foreign_keys(units: Sequence[Unit]) -> int:
     """A unit that tells foreign keys begins a transaction: they hold from there on."""
     return next((n for n, unit in enumerate(units) if n and unit.foreign_keys is not None), len(units))
+
+
+def _before_first_time(times: Sequence[int | None]) -> int:
+    """Units before the first that tells a time are computed at none, and go by themselves."""
+    if times[0] is not None:
+        return len(times)
+    return next((n for n, moment in enumerate(times) if moment is not None), len(times))

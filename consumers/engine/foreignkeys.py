@@ -6,25 +6,22 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
 
 from connectors.event import ForeignKey, ForeignKeys
+from connectors.pipe import Pipe
 from connectors.table import Table
 from consumers.engine.sqltext import quote, quoted
 
-Cursor = psycopg.RawCursor[tuple[Any, ...]]
 EFFECTIVE = frozenset({"CASCADE", "SET NULL"})
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
 _TEXTS = frozenset({"text", "character varying", "character"})
 
 
-def store(cursor: Cursor, instance: str, told: ForeignKeys, tables: Mapping[str, Table]) -> None:
+def store(pipe: Pipe, instance: str, told: ForeignKeys, tables: Mapping[str, Table]) -> None:
     """Keep what the source told from here on, within the caller's transaction, and index what cascades look for."""
-    cursor.execute("DELETE FROM rowtide.foreign_key WHERE instance = $1", [instance])
+    pipe.later("DELETE FROM rowtide.foreign_key WHERE instance = $1", [instance])
     for key in {(key.table, key.name): key for key in told.keys}.values():
-        cursor.execute(
+        pipe.later(
             'INSERT INTO rowtide.foreign_key (instance, name, "table", columns, parent, parent_columns, on_delete, '
             "on_update) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [
@@ -39,16 +36,16 @@ def store(cursor: Cursor, instance: str, told: ForeignKeys, tables: Mapping[str,
             ],
         )
     for link in links(tables, told.keys)[0]:
-        _index(cursor, link)
+        _index(pipe, link)
 
 
-def load(cursor: Cursor, instance: str) -> tuple[ForeignKey, ...]:
+def load(pipe: Pipe, instance: str) -> tuple[ForeignKey, ...]:
     """What `store` kept."""
-    rows = cursor.execute(
+    rows = pipe.now(
         'SELECT name, "table", columns, parent, parent_columns, on_delete, on_update FROM rowtide.foreign_key '
         'WHERE instance = $1 ORDER BY "table", name',
         [instance],
-    ).fetchall()
+    )
     return tuple(ForeignKey(n, t, tuple(c), p, tuple(pc), d, u) for n, t, c, p, pc, d, u in rows)
 
 
@@ -140,14 +137,16 @@ def _family(type_: str) -> str:
     return "number" if base in _NUMBERS else "text" if base in _TEXTS else base
 
 
-def _index(cursor: Cursor, link: Link) -> None:
+def _index(pipe: Pipe, link: Link) -> None:
     """An index on the referring columns, where none begins with the first of them."""
     columns = [link.child.names[place] for place in link.child_places]
-    known = cursor.execute(
+    known = pipe.now(
         "SELECT EXISTS (SELECT 1 FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid "
         "AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass($1) AND a.attname = $2 AND i.indpred IS NULL)",
         [quote(link.child.name), columns[0]],
-    ).fetchone()
-    if known != (True,):
+    )
+    if known != [(True,)]:
         name = "fk_" + hashlib.sha256(repr((link.child.name, columns)).encode()).hexdigest()[:16]
-        cursor.execute(f"CREATE INDEX IF NOT EXISTS {quote(name)} ON {quote(link.child.name)} ({quoted(columns)})")
+        pipe.later(
+            f"CREATE INDEX IF NOT EXISTS {quote(name)} ON {quote(link.child.name)} ({quoted(columns)})", prepare=False
+        )

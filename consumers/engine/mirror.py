@@ -5,24 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import psycopg
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from connectors.event import UNAVAILABLE, Change, Truncate, Value
+from connectors.pipe import Pipe, Rows
 from connectors.table import Table
 from consumers.engine.sqltext import array_literal, parameter_type, quote
 from consumers.engine.statements import ALL, Input, delete_sql, lookup_sql, upsert_sql
 
 Row = tuple[Value, ...]
-Cursor = psycopg.RawCursor[tuple[Any, ...]]
-
-
 Texts = tuple[str | None, ...]
 # A changed row: which columns differ (bits), the image columns as they were and as they are. There is one for every
 # row that changes anywhere, hence plain tuples.
 Image = tuple[int, Texts | None, Texts | None]
+# Takes the images of the rows of a table that changed; None: nothing is known of them.
+Take = Callable[[str, Sequence[Image] | None], object]
+
+
+def ignore(name: str, images: Sequence[Image] | None) -> None:
+    """For those whom the images do not concern."""
 
 
 class MissingRowsError(Exception):
@@ -35,7 +36,7 @@ class MissingRowsError(Exception):
 
 
 class Mirror:
-    """Writes the mirror of one instance with the cursor it is given. Holds statements, no state."""
+    """Writes the mirror of one instance through the pipe it is given. Holds statements, no state."""
 
     def __init__(self, tables: Mapping[str, Table], inputs: Mapping[str, Input]) -> None:
         self._tables = tables
@@ -46,20 +47,27 @@ class Mirror:
             name: tuple(table.names.index(column) for column in inputs[name].images) for name, table in tables.items()
         }
 
-    def apply(self, cursor: Cursor, changes: Iterable[Change | Truncate]) -> Iterable[tuple[str, list[Image] | None]]:
+    def apply(
+        self,
+        pipe: Pipe,
+        changes: Iterable[Change | Truncate],
+        take: Take = ignore,
+        asks: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         """Apply changes in their order, the last image of each key at once.
 
-        Yields for each table the images of the rows that changed; None where the whole table was emptied. What is
-        yielded is applied; consume all of it. Raises MissingRowsError, and psycopg.DataError for a value that the
-        column's type refuses.
+        `take` is told of each table the images of the rows that changed; None where the whole table was emptied.
+        `asks`: whether it will ask for the other tables as they are then, so that no more may be written before.
+        Raises MissingRowsError, and psycopg.DataError for a value that the column's type refuses.
         """
         pending: dict[str, dict[tuple[str, ...], Row | None]] = {}
         for change in changes:
             if isinstance(change, Truncate):
                 if change.table in pending:
-                    yield change.table, self._write(cursor, change.table, pending.pop(change.table))
-                cursor.execute(f"DELETE FROM {quote(change.table)}")
-                yield change.table, None
+                    self._write(pipe, change.table, pending.pop(change.table), take)
+                pipe.later(f"DELETE FROM {quote(change.table)}")
+                pipe.flush()
+                take(change.table, None)
                 continue
             rows = pending.setdefault(change.table, {})
             row = change.row
@@ -69,17 +77,28 @@ class Mirror:
                     row = tuple(b if value is UNAVAILABLE else value for value, b in zip(row, before, strict=True))
             rows[change.key] = None if change.op == "d" else row
         for name, rows in pending.items():
-            yield name, self._write(cursor, name, rows)
+            self._write(pipe, name, rows, take)
+            if asks(name):
+                pipe.flush()
+        pipe.flush()
 
     def lookup(
-        self, cursor: Cursor, name: str, keys: Sequence[tuple[str, ...]], columns: Sequence[str]
-    ) -> dict[tuple[str, ...], tuple[str | None, ...]]:
-        """The given columns of the rows with these keys, as the mirror has them."""
+        self,
+        pipe: Pipe,
+        name: str,
+        keys: Sequence[tuple[str, ...]],
+        columns: Sequence[str],
+        take: Callable[[tuple[str, ...], Texts], object],
+    ) -> None:
+        """Ask for the given columns of the rows with these keys, as the mirror has them; `take` gets key and values."""
         table, entry = self._tables[name], self._inputs[name]
-        arrays = self._key_arrays(table, entry, keys)
         width = len(table.key)
-        found = cursor.execute(lookup_sql(table, entry, columns), arrays, prepare=True).fetchall()
-        return {row[:width]: row[width:] for row in found}
+
+        def then(rows: Rows) -> None:
+            for row in rows:
+                take(row[:width], row[width:])
+
+        pipe.later(lookup_sql(table, entry, columns), self._key_arrays(table, entry, keys), then)
 
     def _key_arrays(self, table: Table, entry: Input, keys: Sequence[tuple[str, ...]]) -> list[str]:
         return [
@@ -87,13 +106,18 @@ class Mirror:
             for name, column in zip(table.key, zip(*keys, strict=True), strict=True)
         ]
 
-    def _write(self, cursor: Cursor, name: str, rows: dict[tuple[str, ...], Row | None]) -> list[Image]:
+    def _write(self, pipe: Pipe, name: str, rows: dict[tuple[str, ...], Row | None], take: Take) -> None:
+        """Write rows of one table; its images are told of when the last of its statements is done."""
         table, entry = self._tables[name], self._inputs[name]
         images: list[Image] = []
+        statements: list[tuple[str, list[str], Callable[[Rows], None]]] = []
         gone = [key for key, row in rows.items() if row is None]
         if gone:
-            found = cursor.execute(self._deletes[name], self._key_arrays(table, entry, gone), prepare=True).fetchall()
-            images += [(ALL, row[1:], None) for row in found]
+
+            def deleted(found: Rows) -> None:
+                images.extend([(ALL, row[1:], None) for row in found])
+
+            statements.append((self._deletes[name], self._key_arrays(table, entry, gone), deleted))
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in rows.values():
             if row is None:
@@ -103,12 +127,24 @@ class Mirror:
                 columns = tuple(c for c, value in zip(columns, row, strict=True) if value is not UNAVAILABLE)
             groups.setdefault(columns, []).append(row)
         for columns, group in groups.items():
-            images += self._upsert(cursor, table, entry, columns, group)
-        return images
+
+            def upserted(found: Rows, columns: tuple[str, ...] = columns, group: list[Row] = group) -> None:
+                images.extend(self._images(table, entry, columns, group, found))
+
+            statements.append((*self._upsert(table, entry, columns, group), upserted))
+        *others, (sql, parameters, then) = statements
+        for statement in others:
+            pipe.later(*statement)
+
+        def last(found: Rows) -> None:
+            then(found)
+            take(name, images)
+
+        pipe.later(sql, parameters, last)
 
     def _upsert(
-        self, cursor: Cursor, table: Table, entry: Input, columns: tuple[str, ...], rows: list[Row]
-    ) -> list[Image]:
+        self, table: Table, entry: Input, columns: tuple[str, ...], rows: Sequence[Row]
+    ) -> tuple[str, list[str]]:
         statement = self._upserts.get((table.name, columns))
         if statement is None:
             statement = self._upserts[table.name, columns] = upsert_sql(table, entry, columns)
@@ -120,7 +156,13 @@ class Mirror:
             )
             for column in columns
         ]
-        found = {row[0]: row for row in cursor.execute(statement, arrays, prepare=True).fetchall()}
+        return statement, arrays
+
+    def _images(
+        self, table: Table, entry: Input, columns: tuple[str, ...], rows: Sequence[Row], answer: Rows
+    ) -> list[Image]:
+        """The rows as they were, which the upsert has answered, and as they are."""
+        found = {row[0]: row for row in answer}
         complete = len(columns) == len(table.names)
         if not complete and len(found) < len(rows):
             positions = table.key_positions

@@ -16,6 +16,7 @@ import psycopg
 
 from connectors.errors import RowtideError
 from connectors.log import TopicPartition
+from connectors.pipe import Pipe
 from consumers.engine import instance, schema
 from consumers.engine.analysis import Analysis
 from consumers.engine.foreignkeys import links, load
@@ -149,7 +150,7 @@ def _refuse_cascades(connection: Connection, name: str, analysis: Analysis, plan
     own = analysis.domain.own_topic
     if all(offset == plan.until[place] for place, offset in plan.start.items() if place.topic != own):
         return
-    followed, _ = links(analysis.domain.mirror_tables, load(psycopg.RawCursor(connection), name))
+    followed, _ = links(analysis.domain.mirror_tables, load(Pipe(connection), name))
     if followed:
         link = followed[0]
         raise CopyRefusedError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from connectors.errors import RowtideError
+from connectors.pipe import Pipe, Rows
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.differences import Plan, difference_sql
-from consumers.engine.mirror import Cursor, Image
+from consumers.engine.mirror import Image
 from consumers.engine.relations import Relation
 from consumers.engine.scoped import Pattern
 from consumers.engine.sqltext import array_literal, parameter_type
@@ -76,6 +78,13 @@ class Refresher:
         self._whole: set[int] = set()
         self._difference_sql: dict[int, str] = {}
         self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
+        self._asking = {name for name, entry in inputs.items() if any(route.direct is None for route in entry.routes)}
+        positions = {model.name: n for n, model in enumerate(analysis.models)}
+        self._above = [
+            {positions[name] for name in analysis.upstream(model.name) if name in positions} - {n}
+            for n, model in enumerate(analysis.models)
+        ]
+        self._awaited = False  # an answer that may have more done, or object
         self.refreshed: dict[str, int] = {}
 
     def forget(self) -> None:
@@ -95,8 +104,15 @@ class Refresher:
         """Nothing is known of any table: every model is to be refreshed whole."""
         self._whole |= set(range(len(self._analysis.models)))
 
-    def route(self, cursor: Cursor, name: str, images: Sequence[Image] | None) -> None:
-        """Take the changed rows of a table or model; None: nothing is known of them, all its readers are concerned."""
+    def asks(self, name: str) -> bool:
+        """Whether changed rows of a table or model lead to keys by way of other tables, as these are at that moment."""
+        return name in self._asking
+
+    def route(self, pipe: Pipe, name: str, images: Sequence[Image] | None) -> None:
+        """Take the changed rows of a table or model; None: nothing is known of them, all its readers are concerned.
+
+        Where `asks`, flush the pipe before anything else is written.
+        """
         entry = self._inputs[name]
         if images is None:
             self._whole |= {route.model for route in entry.routes} | {model for model, _ in entry.whole}
@@ -112,12 +128,12 @@ class Refresher:
                 pending = self._differences[carried.model]
                 pending.add(carried, images)
                 if len(pending) > MOST_KEYS:
-                    self._refresh(cursor, carried.model, Causes("-infinity", ""))
+                    self._early(pipe, carried.model)
         for route in entry.routes:
             if route.model not in self._whole:
-                self._add(cursor, route, images)
+                self._add(pipe, route, images)
 
-    def _add(self, cursor: Cursor, route: Route, images: Sequence[Image]) -> None:
+    def _add(self, pipe: Pipe, route: Route, images: Sequence[Image]) -> None:
         mask, keys = route.mask, self._keys[route.model]
         concerned = [image for image in images if image[0] & mask]
         if not concerned:
@@ -146,73 +162,121 @@ class Refresher:
                     array_literal(column, parameter_type(type_))
                     for column, type_ in zip(zip(*part, strict=True), route.types, strict=True)
                 ]
-                keys.update(cursor.execute(route.sql, arrays, prepare=True).fetchall())
+                pipe.later(route.sql, arrays, partial(self._found, pipe, route.model))
         if len(keys) > MOST_KEYS:
-            self._overflow(cursor, route.model)
+            self._overflow(pipe, route.model)
 
-    def _overflow(self, cursor: Cursor, model: int) -> None:
+    def _found(self, pipe: Pipe, model: int, keys: Rows) -> None:
+        """Take the keys that a query has found."""
+        if model not in self._whole:
+            self._keys[model].update(keys)
+            if len(self._keys[model]) > MOST_KEYS:
+                self._overflow(pipe, model)
+
+    def _overflow(self, pipe: Pipe, model: int) -> None:
         """More keys than are held: refresh them now if the table is much larger, else the model whole at the end.
 
         Refreshing early is sound: it is one more step, and whatever changes later is reached again.
         """
         name = self._analysis.models[model].name
-        row = cursor.execute("SELECT reltuples FROM pg_class WHERE oid = $1::regclass", [name]).fetchone()
-        if model in self._exact or row is None or row[0] < 4 * MOST_KEYS:
+        rows = pipe.now("SELECT reltuples FROM pg_class WHERE oid = $1::regclass", [name])
+        if model in self._exact or not rows or rows[0][0] < 4 * MOST_KEYS:
             self._whole.add(model)
             self._keys[model].clear()
         else:
-            self._refresh(cursor, model, Causes("-infinity", ""))
+            self._early(pipe, model)
 
-    def due(self, cursor: Cursor, models: Iterable[int], moment: str) -> None:
+    def _early(self, pipe: Pipe, model: int) -> None:
+        while self._is_pending(model):
+            self._start(pipe, model, Causes("-infinity", ""))
+            pipe.flush()
+
+    def due(self, pipe: Pipe, models: Iterable[int], moment: str) -> None:
         """Take the rows of these models that fall due at or before the moment."""
         for number in models:
-            model = self._analysis.models[number]
-            found = cursor.execute(due_sql(model), [moment], prepare=True).fetchall()
-            if not found:
-                continue
-            if not model.scope:
+            pipe.later(due_sql(self._analysis.models[number]), [moment], partial(self._fallen_due, number))
+        pipe.flush()
+
+    def _fallen_due(self, number: int, found: Rows) -> None:
+        if not found:
+            return
+        if not self._analysis.models[number].scope:
+            self._whole.add(number)
+        elif number not in self._whole:
+            self._keys[number].update(found)
+            if len(self._keys[number]) > 20 * MOST_KEYS:
                 self._whole.add(number)
-            elif number not in self._whole:
-                self._keys[number].update(found)
-                if len(self._keys[number]) > 20 * MOST_KEYS:
-                    self._whole.add(number)
-                    self._keys[number].clear()
-
-    def refresh(self, cursor: Cursor, causes: Causes, only: Collection[str] | None = None) -> None:
-        """Refresh what is pending, in dependency order; `only` restricts it to models of these names."""
-        for number, model in enumerate(self._analysis.models):
-            if only is None or model.name in only:
-                self._refresh(cursor, number, causes)
-
-    def _refresh(self, cursor: Cursor, number: int, causes: Causes) -> None:
-        model = self._analysis.models[number]
-        try:
-            if number in self._whole:
-                self._whole.discard(number)
                 self._keys[number].clear()
-                if number in self._differences:
-                    self._differences[number].clear()
-                self._run(cursor, number, None, [], causes)
-                return
-            if self._differences.get(number):
-                self._keys[number].update(self._run_differences(cursor, number))
-            if self._keys[number]:
-                pending, self._keys[number] = self._keys[number], set()
-                self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(pending)
-                for pattern, keys in _by_pattern(pending):
-                    if any(pattern[place] for place in self._solid[number]):
-                        continue  # no row has NULL there
-                    for start in range(0, len(keys), KEYS_AT_ONCE):
-                        self._run(cursor, number, pattern, keys[start : start + KEYS_AT_ONCE], causes)
-        except psycopg.errors.UniqueViolation as error:
-            raise _several(model) from error
-        except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError) as error:
-            raise ModelFailedError(
-                f"The model {model.name} failed: {error.diag.message_primary}.",
-                hint=f"Correct {model.file.path} so that it holds for all rows, then run `rowtide rebuild`.",
-            ) from error
 
-    def _run(self, cursor: Cursor, number: int, pattern: Pattern | None, keys: Sequence[Key], causes: Causes) -> None:
+    def refresh(
+        self,
+        pipe: Pipe,
+        causes: Causes,
+        only: Collection[str] | None = None,
+        last: Callable[[], object] | None = None,
+    ) -> None:
+        """Refresh what is pending, in dependency order; `only` restricts it to models of these names.
+
+        Models that do not read each other go together. `last` gives statements to be sent behind all of them: it is
+        called when nothing that is still to be answered can have more done, or object.
+        """
+        pipe.flush()
+        wanted = [n for n, model in enumerate(self._analysis.models) if only is None or model.name in only]
+        while group := self._ready(wanted):
+            self._awaited = False
+            for number in group:
+                self._start(pipe, number, causes)
+            if last is not None and not self._awaited and not self._ready(wanted):
+                last()
+                last = None
+            pipe.flush()
+        if last is not None:
+            last()
+            pipe.flush()
+
+    def _is_pending(self, number: int) -> bool:
+        return number in self._whole or bool(self._keys[number]) or bool(self._differences.get(number))
+
+    def _ready(self, wanted: Sequence[int]) -> list[int]:
+        """Pending models that read nothing pending. One that asks for others as they are is the last of them."""
+        group: list[int] = []
+        pending: set[int] = set()
+        for number in wanted:
+            if not self._is_pending(number):
+                continue
+            if not self._above[number] & pending:
+                group.append(number)
+                if self.asks(self._analysis.models[number].name):
+                    break
+            pending.add(number)
+        return group
+
+    def _start(self, pipe: Pipe, number: int, causes: Causes) -> None:
+        """Send the statements of a pending model. Where differences open keys, it is pending again."""
+        model = self._analysis.models[number]
+        if number in self._whole:
+            self._whole.discard(number)
+            self._keys[number].clear()
+            if number in self._differences:
+                self._differences[number].clear()
+            self._run(pipe, number, None, [], causes)
+        elif self._differences.get(number):
+            self._run_differences(pipe, number)
+        else:
+            pending, self._keys[number] = self._keys[number], set()
+            self._count(model, len(pending))
+            for pattern, keys in _by_pattern(pending):
+                if any(pattern[place] for place in self._solid[number]):
+                    continue  # no row has NULL there
+                for start in range(0, len(keys), KEYS_AT_ONCE):
+                    self._run(pipe, number, pattern, keys[start : start + KEYS_AT_ONCE], causes)
+                    if self.asks(model.name):
+                        pipe.flush()
+
+    def _count(self, model: Model, keys: int) -> None:
+        self.refreshed[model.name] = self.refreshed.get(model.name, 0) + keys
+
+    def _run(self, pipe: Pipe, number: int, pattern: Pattern | None, keys: Sequence[Key], causes: Causes) -> None:
         model = self._analysis.models[number]
         entry = self._inputs[model.name]
         # Rows of a model refreshed whole may be too many to carry; its readers are refreshed whole as well.
@@ -234,28 +298,34 @@ class Refresher:
                 parameters += [at[0], cause[0]]
             else:
                 parameters += [causes.at, causes.cause]
+        self._awaited |= read or statement.counted
+        then = partial(self._ran, pipe, model, statement, images=images, read=read)
+        failed = partial(_failed, model)
         # Plans for keys look rows up one by one, however many there are, and are made once. A large model refreshed
         # whole is worth a plan of its own.
         if pattern is not None or not model.scope:
-            rows = cursor.execute(statement.sql, parameters, prepare=True).fetchall()
+            pipe.later(statement.sql, parameters, then, failed=failed)
         else:
-            cursor.execute("SET LOCAL enable_seqscan = on")
-            rows = cursor.execute(statement.sql, parameters, prepare=False).fetchall()
-            cursor.execute("SET LOCAL enable_seqscan = off")
+            pipe.later("SET LOCAL enable_seqscan = on", prepare=False)
+            pipe.later(statement.sql, parameters, then, failed=failed, prepare=False)
+            pipe.later("SET LOCAL enable_seqscan = off", prepare=False)
+
+    def _ran(self, pipe: Pipe, model: Model, statement: Refresh, rows: Rows, *, images: bool, read: bool) -> None:
+        """Pass on what a refresh has changed."""
         if statement.counted and any(row[-1] for row in rows):
             raise _several(model)
         if images:
-            width = len(entry.images)
+            width = len(self._inputs[model.name].images)
             changed = [
                 (row[0], row[3 : 3 + width] if row[1] else None, row[3 + width : 3 + 2 * width] if row[2] else None)
                 for row in rows
             ]
-            self.route(cursor, model.name, changed)
+            self.route(pipe, model.name, changed)
         elif read and rows and (statement.counted or rows[0][0]):
-            self.route(cursor, model.name, None)
+            self.route(pipe, model.name, None)
 
-    def _run_differences(self, cursor: Cursor, number: int) -> list[Key]:
-        """Bring the pending differences into a model. Returns the keys that they leave open."""
+    def _run_differences(self, pipe: Pipe, number: int) -> None:
+        """Bring the pending differences into a model. The keys that they leave open are pending then."""
         model = self._analysis.models[number]
         plan, entry, pending = self._plans[model.name], self._inputs[model.name], self._differences[number]
         sql = self._difference_sql.get(number)
@@ -264,13 +334,19 @@ class Refresher:
             sql = difference_sql(model, plan, source, entry.relation, mask, image_texts(entry.images))
             self._difference_sql[number] = sql
         types = [parameter_type(self._relations[plan.table].columns[name]) for name in plan.columns]
-        rows = cursor.execute(sql, pending.take(types), prepare=True).fetchall()
-        self.refreshed[model.name] = self.refreshed.get(model.name, 0) + len(rows)
         images_at = 4 + len(model.scope)
         old, new = slice(images_at, images_at + len(entry.images)), slice(images_at + len(entry.images), None)
-        changed = [(row[1], row[old] if row[2] else None, row[new] if row[3] else None) for row in rows if not row[0]]
-        self.route(cursor, model.name, changed)
-        return [row[4:images_at] for row in rows if row[0]]
+
+        def then(rows: Rows) -> None:
+            self._count(model, len(rows))
+            changed = [
+                (row[1], row[old] if row[2] else None, row[new] if row[3] else None) for row in rows if not row[0]
+            ]
+            self._keys[number].update([row[4:images_at] for row in rows if row[0]])
+            self.route(pipe, model.name, changed)
+
+        self._awaited = True
+        pipe.later(sql, pending.take(types), then, failed=partial(_failed, model))
 
 
 class Differences:
@@ -304,6 +380,18 @@ class Differences:
         parameters += [array_literal(column, type_) for column, type_ in zip(columns, types, strict=True)]
         self.clear()
         return parameters
+
+
+def _failed(model: Model, error: psycopg.Error) -> Exception:
+    """What a model's query that failed on the data means; any other error as it is."""
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return _several(model)
+    if isinstance(error, psycopg.DataError | psycopg.ProgrammingError | psycopg.IntegrityError):
+        return ModelFailedError(
+            f"The model {model.name} failed: {error.diag.message_primary}.",
+            hint=f"Correct {model.file.path} so that it holds for all rows, then run `rowtide rebuild`.",
+        )
+    return error
 
 
 def _several(model: Model) -> ModelFailedError:

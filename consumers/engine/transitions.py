@@ -10,8 +10,8 @@ from operator import itemgetter
 from typing import Any
 
 from connectors.event import UNAVAILABLE, Truncate
+from connectors.pipe import Pipe
 from connectors.table import Table
-from consumers.engine.mirror import Cursor
 from consumers.engine.tokens import Tokens
 from consumers.engine.units import Unit
 
@@ -19,7 +19,8 @@ Key = tuple[str | None, ...]
 # What a unit touches: (a history's model, its key) or (a table, a row's key).
 Token = tuple[Any, Key]
 Lookup = Callable[
-    [Cursor, str, Sequence[tuple[str, ...]], Sequence[str]], Mapping[tuple[str, ...], tuple[str | None, ...]]
+    [Pipe, str, Sequence[tuple[str, ...]], Sequence[str], Callable[[tuple[str, ...], tuple[str | None, ...]], object]],
+    None,
 ]
 
 
@@ -54,9 +55,9 @@ class Transitions:
         self._feeding = {name: _Feeding(tables[name], tokens[name]) for name in tokens}
         self._lookup = lookup
 
-    def touched(self, cursor: Cursor, units: Sequence[Unit]) -> list[set[Token] | None]:
+    def touched(self, pipe: Pipe, units: Sequence[Unit]) -> list[set[Token] | None]:
         """What each unit touches of histories and of the rows that feed them; None: anything, a barrier."""
-        known = self._known(cursor, units)
+        known = self._known(pipe, units)
         result: list[set[Token] | None] = []
         for unit in units:
             tokens: set[Token] = set()
@@ -89,7 +90,7 @@ class Transitions:
             result.append(None if barrier else tokens)
         return result
 
-    def _known(self, cursor: Cursor, units: Sequence[Unit]) -> dict[str, dict[tuple[str, ...], Key | None]]:
+    def _known(self, pipe: Pipe, units: Sequence[Unit]) -> dict[str, dict[tuple[str, ...], Key | None]]:
         """The columns that tell history keys, of the rows that the units change, as the mirror has them now."""
         keys: dict[str, set[tuple[str, ...]]] = {name: set() for name in self._feeding}
         for unit in units:
@@ -100,5 +101,8 @@ class Transitions:
         known: dict[str, dict[tuple[str, ...], Key | None]] = {}
         for table, wanted in keys.items():
             columns = self._feeding[table].columns
-            known[table] = dict(self._lookup(cursor, table, list(wanted), columns)) if columns and wanted else {}
+            known[table] = {}
+            if columns and wanted:
+                self._lookup(pipe, table, list(wanted), columns, known[table].__setitem__)
+        pipe.flush()
         return known

@@ -10,6 +10,7 @@ import psycopg
 
 from connectors.event import Change, ForeignKey, Truncate
 from connectors.log import Record
+from connectors.pipe import Pipe
 from connectors.table import Column, Table
 from consumers.engine.cascades import Cascades
 from consumers.engine.mirror import Mirror
@@ -95,13 +96,12 @@ class Following:
         inputs = {name: Input(describe(connection, "mirror", name, found.key)) for name, found in tables.items()}
         self.mirror = Mirror(tables, inputs)
         self.cascades = Cascades(tables, keys)
-        self.cursor = psycopg.RawCursor(connection)
+        self.pipe = Pipe(connection)
 
     def apply(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """Apply units as one batch. Returns them as expanded."""
-        expanded = self.cascades.expand(self.cursor, units)
-        for _ in self.mirror.apply(self.cursor, [placed.event for unit in expanded for placed in unit.changes]):
-            pass
+        expanded = self.cascades.expand(self.pipe, units)
+        self.mirror.apply(self.pipe, [placed.event for unit in expanded for placed in unit.changes])
         self.connection.commit()
         return expanded
 

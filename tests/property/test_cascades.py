@@ -181,7 +181,7 @@ def test_a_deletion_and_an_insertion_are_no_change_of_key(connections: list[psyc
         with connections[0].transaction(force_rollback=True):
             following = small_in_transaction(connections[0])
             pair = [change("parent", "d", ("1",), place=place), change("parent", "c", ("7", "a"), place=other)]
-            expanded = following.cascades.expand(following.cursor, [unit(pair, 9)])
+            expanded = following.cascades.expand(following.pipe, [unit(pair, 9)])
             assert sorted(c.event.key for c in expanded[0].changes if c.event.table == "child") == [("10",), ("11",)]
 
 
@@ -208,7 +208,7 @@ def test_a_child_inserted_behind_its_parents_return_stays(connections: list[psyc
 def test_the_effect_stands_behind_its_cause_in_the_same_unit(connections: list[psycopg.Connection[Any]]) -> None:
     following = small(connections[0], key("SET NULL"))
     units = [unit([change("child", "u", ("12", "2", "q"))], 9), unit([change("parent", "d", ("2",))], 10)]
-    expanded = following.cascades.expand(following.cursor, units)
+    expanded = following.cascades.expand(following.pipe, units)
     assert expanded[0] is units[0]
     assert [(c.event.table, c.event.op, c.record.offset) for c in expanded[1].changes] == [  # type: ignore[union-attr]
         ("parent", "d", 10),
@@ -226,7 +226,7 @@ def test_checks_switched_off_and_sources_that_tell_all(
     deletion = [change("parent", "d", ("1",), cascades=cascades)]
     # Even where the mirror follows, the source's own events for the children change nothing more.
     children = [change("child", "d", ("10",)), change("child", "d", ("11",))]
-    expanded = following.cascades.expand(following.cursor, [unit(deletion, 9)])
+    expanded = following.cascades.expand(following.pipe, [unit(deletion, 9)])
     assert (len(expanded[0].changes) == 3) is cascades
     following.apply([unit(deletion + children, 9)])
     assert following.rows() == {"parent": [("2", "b")], "child": [("12", "2", "z")]}
@@ -313,12 +313,12 @@ def test_foreign_keys_are_kept_replaced_and_indexed(database: str) -> None:
     with psycopg.connect(database) as connection:
         following = Following(connection, SMALL, [])
         told = (key(), ForeignKey("g", "other", ("a", "b"), "parent", ("x", "y"), "NO ACTION", "SET NULL"))
-        foreignkeys.store(following.cursor, "one", ForeignKeys(told, MS), SMALL)
-        foreignkeys.store(following.cursor, "two", ForeignKeys(told[:1], MS), SMALL)
-        assert foreignkeys.load(following.cursor, "one") == told
-        foreignkeys.store(following.cursor, "one", ForeignKeys((), MS), SMALL)
-        assert foreignkeys.load(following.cursor, "one") == ()
-        assert foreignkeys.load(following.cursor, "two") == told[:1]
+        foreignkeys.store(following.pipe, "one", ForeignKeys(told, MS), SMALL)
+        foreignkeys.store(following.pipe, "two", ForeignKeys(told[:1], MS), SMALL)
+        assert foreignkeys.load(following.pipe, "one") == told
+        foreignkeys.store(following.pipe, "one", ForeignKeys((), MS), SMALL)
+        assert foreignkeys.load(following.pipe, "one") == ()
+        assert foreignkeys.load(following.pipe, "two") == told[:1]
         found = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'child' ORDER BY 1").fetchall()
         assert len(found) == 2
         assert found[0][0].endswith("(parent_id)")
