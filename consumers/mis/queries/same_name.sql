@@ -1,3 +1,3 @@
 -- title: Names that several customers share
 SELECT lower(real_name) AS name, count(*) AS customers, min(record COLLATE "C") AS first_record, max(record COLLATE "C") AS last_record
-  FROM customer GROUP BY 1 HAVING count(*) > 1 ORDER BY customers DESC, name COLLATE "C"
+  FROM customer GROUP BY lower(real_name) HAVING count(*) > 1 ORDER BY customers DESC, lower(real_name) COLLATE "C"
