@@ -15,6 +15,7 @@ import random
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import psycopg
@@ -34,7 +35,7 @@ LONGEST_REQUEST = 120.0  # QuickBooks ends a request then, and so do we
 LEAST_PACE = 0.1
 SLOWER = 0.7  # after a 429, multiplied
 FASTER = 0.1  # for each minute without one, added
-_POLL = 0.05
+_POLL, _LONGEST_POLL = 0.05, 0.25
 _HOLDERS = 0x726F7774  # class of the advisory locks by which the living are known
 
 
@@ -81,14 +82,14 @@ WITH realm AS (
                  WHEN taken_at <= to_timestamp(%(now)s - %(longest)s) THEN taken_at + %(longest)s * interval '1 s' END)::float8 AS ended
     FROM rowtide.quickbooks_slot WHERE realm_id = %(realm)s
 ), rule AS (
-    SELECT most, width, only FROM (VALUES (%(minute)s::integer, 60::float8, NULL::text), (%(second)s, 1, NULL),
-        (%(batches)s, 60, 'batch')) AS rule (most, width, only) WHERE only IS NULL OR only = %(kind)s
+    SELECT most, width, of_kind FROM (VALUES (%(minute)s::integer, 60::float8, NULL::text), (%(second)s, 1, NULL),
+        (%(batches)s, 60, 'batch')) AS rule (most, width, of_kind) WHERE of_kind IS NULL OR of_kind = %(kind)s
 ), free AS (
-    SELECT width, only, greatest(1, floor(most * realm.pace))::integer - 1
-           - (SELECT count(*) FROM slot WHERE ended IS NULL AND (only IS NULL OR kind = only))::integer AS others
+    SELECT width, of_kind, greatest(1, floor(most * realm.pace))::integer - 1
+           - (SELECT count(*) FROM slot WHERE ended IS NULL AND (of_kind IS NULL OR kind = of_kind))::integer AS others
     FROM rule CROSS JOIN realm
 ), start AS (
-    SELECT greatest(%(now)s, max((SELECT ended + width FROM slot WHERE ended IS NOT NULL AND (only IS NULL OR kind = only)
+    SELECT greatest(%(now)s, max((SELECT ended + width FROM slot WHERE ended IS NOT NULL AND (of_kind IS NULL OR kind = of_kind)
                                   ORDER BY ended DESC OFFSET greatest(others, 0) LIMIT 1))) AS at,
            min(others) >= 0 AND (SELECT count(*) FROM slot WHERE ended IS NULL) < %(concurrency)s AS known
     FROM free
@@ -98,7 +99,8 @@ WITH realm AS (
     WHERE start.known AND realm.state = 'connected' AND NOT realm.paused AND coalesce(realm.until, 0) <= %(now)s
     RETURNING id
 )
-SELECT taken.id, start.at, realm.state, realm.paused, realm.reason, realm.until
+SELECT taken.id, start.at, realm.state, realm.paused, realm.reason, realm.until,
+    (SELECT extract(epoch FROM min(taken_at))::float8 FROM rowtide.quickbooks_slot WHERE realm_id = %(realm)s AND released_at IS NULL)
 FROM start CROSS JOIN realm LEFT JOIN taken ON true
 """
 _THROTTLED = """
@@ -139,8 +141,8 @@ class Pace:
 
     def take(self, kind: Kind, stop: threading.Event | None = None) -> Slot | Held:
         """Wait for the next turn; what comes back as a Slot must be settled. Ends early when `stop` is set."""
-        while True:
-            slot, wait = self._ask(kind)
+        for asked in count():
+            slot, wait = self._ask(kind, asked)
             if isinstance(slot, Held):
                 return slot
             try:
@@ -156,20 +158,22 @@ class Pace:
                 return held
             if slot is not None:
                 return slot
+        raise AssertionError
 
-    def _ask(self, kind: Kind) -> tuple[Slot | Held | None, float]:
+    def _ask(self, kind: Kind, asked: int) -> tuple[Slot | Held | None, float]:
         """A slot and the seconds until its moment; or None and the seconds until asking again makes sense."""
         holder, now = self._held_by(), self._clock.now()
         with self._connections.use() as connection:
             rows = _last(connection, _TAKE, {**self._parameters(now), "kind": kind, "holder": holder})
         if not rows:
             return Held(Verdict.BLOCKED, "QuickBooks not connected"), 0.0
-        slot_id, start, state, paused, reason, until = rows[0]
+        slot_id, start, state, paused, reason, until, first = rows[0]
         if slot_id is not None:
             # A hair later than the moment: microseconds are lost on the way through the database.
             return Slot(slot_id, kind, start), max(0.0, start - now + 0.001) if start > now else 0.0
-        held = _held(state, paused, reason, until, now)
-        return held, _POLL * random.uniform(1, 3)  # noqa: S311 - that several do not ask in step
+        # Somebody's answer has to come first, and none comes before the first of them is sent.
+        poll = min(_LONGEST_POLL, _POLL * 1.5**asked) * random.uniform(0.7, 1.3)  # noqa: S311 - not all in step
+        return _held(state, paused, reason, until, now), max(poll, (first or now) - now)
 
     def _parameters(self, now: float) -> dict[str, Any]:
         limits = self._limits

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from requests.adapters import BaseAdapter
+
 from connectors.quickbooks.clock import Clock, SystemClock
 from connectors.quickbooks.database import Connection, Connections
 from connectors.quickbooks.errors import NotConnectedError, OtherCompanyError
@@ -71,7 +73,12 @@ def current_realm(connection: Connection) -> Realm | None:
 
 
 def open_client(
-    dsn: str, options: Options, clock: Clock | None = None, instance: str | None = None
+    dsn: str,
+    options: Options,
+    clock: Clock | None = None,
+    instance: str | None = None,
+    *,
+    adapter: BaseAdapter | None = None,
 ) -> QuickBooksClient:
     """A client for the connected company.
 
@@ -80,6 +87,7 @@ def open_client(
         options: as the settings say.
         clock: the system's where None.
         instance: on whose behalf; goes to the audit.
+        adapter: what carries requests instead of sockets; for simulated time.
 
     Raises:
         NotConnectedError: no company is connected.
@@ -98,9 +106,9 @@ def open_client(
             realm = require_realm(connection)
         check_environment(realm, options)
         simulator = options.environment == "simulator"
-        oauth = OAuth(options, Wire(min(options.timeout_seconds, OAUTH_SECONDS), simulator=simulator))
+        oauth = OAuth(options, Wire(min(options.timeout_seconds, OAUTH_SECONDS), simulator=simulator, adapter=adapter))
         tokens = Tokens(connections, realm.realm_id, read_key(options.key_file), oauth, clock)
-        wire = Wire(options.timeout_seconds, simulator=simulator)
+        wire = Wire(options.timeout_seconds, simulator=simulator, adapter=adapter)
         return QuickBooksClient(connections, realm.realm_id, options, wire, tokens, clock, instance)
     except BaseException:
         connections.close()

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
@@ -76,12 +76,14 @@ class Wire:
     Args:
         timeout_seconds: how long the next piece of an answer is waited for; twice that for all of it.
         simulator: whether loopback is allowed.
+        adapter: what carries requests instead of sockets; for simulated time. What it raises may have left.
     """
 
-    def __init__(self, timeout_seconds: float, *, simulator: bool) -> None:
+    def __init__(self, timeout_seconds: float, *, simulator: bool, adapter: BaseAdapter | None = None) -> None:
         self.timeout = timeout_seconds
         self.deadline = 2 * timeout_seconds
         self.simulator = simulator
+        self._adapter = adapter
         self._local = threading.local()
         for name in _TALKATIVE:  # what they say at DEBUG has tokens and addresses with ids in it
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -98,6 +100,7 @@ class Wire:
         """The whole answer, whatever its status. Raises UnsentError, UnansweredError or AddressRefusedError."""
         check_address(url, simulator=self.simulator)
         flight = _Flight(self.deadline)
+        flight.left = self._adapter is not None
         _flying.flight = flight
         try:
             return self._sent(flight, method, url, headers, params, data)
@@ -148,8 +151,8 @@ class Wire:
         if session is None:
             session = requests.Session()
             session.trust_env = False
-            session.mount("https://", _Adapter(max_retries=0))
-            session.mount("http://", _Adapter(max_retries=0))
+            session.mount("https://", self._adapter or _Adapter(max_retries=0))
+            session.mount("http://", self._adapter or _Adapter(max_retries=0))
             session.cookies.set_policy(_NO_COOKIES)
             self._local.session = session
         return session

@@ -276,7 +276,7 @@ def store_consent(connection: Connection, key: Key, realm_id: str, environment: 
         connection.execute("DELETE FROM rowtide.quickbooks_token WHERE realm_id <> %s", [realm_id])
 
 
-def forget(connection: Connection, key: Key, realm_id: str, oauth: OAuth, now: float) -> bool:
+def forget(connection: Connection, key: Key | None, realm_id: str, oauth: OAuth, now: float) -> bool:
     """Disconnect: have Intuit revoke the consent, and forget the tokens. Tells whether Intuit was reached.
 
     The tokens go in any case: whoever disconnects does not want them used.
@@ -287,7 +287,7 @@ def forget(connection: Connection, key: Key, realm_id: str, oauth: OAuth, now: f
         [realm_id],
     ).fetchone()
     revoked = False
-    if row is not None:
+    if row is not None and key is not None:
         try:
             oauth.revoke(_opened(key, realm_id, row).current[1])
             revoked = True
