@@ -165,7 +165,8 @@ def _values(kind: Kind) -> dict[str, str]:
         # A log that keeps every event needs no tombstones.
         "tombstones.on.delete": "false",
         "heartbeat.interval.ms": "10000",
-        **({"hstore.handling.mode": "json"} if kind == "postgres" else {}),
+        # An interval as a number has lost its months.
+        **({"hstore.handling.mode": "json", "interval.handling.mode": "string"} if kind == "postgres" else {}),
     }
 
 

@@ -62,6 +62,10 @@ def _whole(value: Any) -> int:
     raise WrongValueError(f"{kind(value)} where an integer is expected")
 
 
+# What is no number, as Debezium's PostgreSQL connector calls it in text.
+_NAMED = {"NAN": "NaN", "POSITIVE_INFINITY": "Infinity", "NEGATIVE_INFINITY": "-Infinity"}
+
+
 def numeric(type_: str, wire: Wire) -> Converter:
     """For numeric of any size, exactly."""
     size = re.search(r"\((\d+)(?:,(-?\d+))?\)", type_)
@@ -81,6 +85,7 @@ def numeric(type_: str, wire: Wire) -> Converter:
             text = _unscaled(value, wire.scale)
         elif isinstance(value, str):
             text = value.strip()
+            text = _NAMED.get(text, text)
             if pointed and text.isdigit() and len(text) % 4 == 0:
                 raise WrongValueError("a decimal in bytes without its scale: set decimal.handling.mode=string")
         elif isinstance(value, bool):

@@ -15,7 +15,10 @@ _EPOCH_DAY = _EPOCH.date().toordinal()
 # beyond every date, of which one, for the positive infinity, has overflown.
 _INFINITE = 9_223_372_036_000_000_000
 _INFINITE_DAY, _OVERFLOWN_DAY = 2_000_000_000, -2_147_472_692
-_INFINITE_YEAR = re.compile(r"([+-])(\d{6,12})-\d{2}-\d{2}(?:T.*)?", re.DOTALL | re.ASCII)
+_INFINITE_YEAR = re.compile(r"([+-])(\d{6,12})-\d{2}-\d{2}(?:Z|T.*)?", re.DOTALL | re.ASCII)
+_INFINITE_TIMESTAMP = "+294247-01-10T04:00:"  # where 64 bits of microseconds end, inside PostgreSQL's own range
+# The dates among them as text: that day, and the negative one of a snapshot, which has lost that it is before Christ.
+_INFINITE_DATES = {"-5877611-06-21": "infinity", "+292269055-12-02": "-infinity"}
 _INFINITIES = ("infinity", "-infinity")
 # PostgreSQL's own text beyond the years that Python knows, and where PostgreSQL's years end.
 _FAR = re.compile(
@@ -23,6 +26,7 @@ _FAR = re.compile(
     re.ASCII,
 )
 _LAST_YEAR_OF_DATES, _LAST_YEAR_OF_TIMESTAMPS, _FIRST_YEAR_BC = 5_874_896, 294_275, 4712
+_LAST_YEAR_BC = 4713  # PostgreSQL knows no earlier one
 _TIME = re.compile(r"(\d{2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?", re.ASCII)
 _ZONE = re.compile(r"(Z|[+-]\d{2}(?::?\d{2}){0,2})$", re.ASCII)
 _PART = r"(?:-?\d{1,8}(?:\.\d{1,9})?"
@@ -69,7 +73,8 @@ def _special(text: str, last_year: int) -> str | None:
     if text in _INFINITIES:
         return text
     if infinite := _INFINITE_YEAR.fullmatch(text):
-        if int(infinite[2]) <= last_year + 1:
+        last = _LAST_YEAR_BC if infinite[1] == "-" else last_year + 1
+        if int(infinite[2]) <= last and not text.startswith(_INFINITE_TIMESTAMP):
             raise WrongValueError("a moment outside of the years 1 to 9999")
         return "-infinity" if infinite[1] == "-" else "infinity"
     if far := _FAR.fullmatch(text):
@@ -99,6 +104,8 @@ def day(wire: Wire) -> Converter:
 
 
 def _day_text(text: str) -> str:
+    if infinite := _INFINITE_DATES.get(text.removesuffix("Z")):
+        return infinite
     special = _special(text, _LAST_YEAR_OF_DATES)
     if special is not None and ":" not in special and "+" not in special:
         return special

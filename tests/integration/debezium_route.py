@@ -36,9 +36,10 @@ PER_TABLE = [
 
 
 class Route:
-    """One instance of the rental domain behind a connector of its own.
+    """One instance of a domain behind a connector of its own.
 
     Args:
+        name: of connector and domain; in `folder`, where no domain of that name is there it is a copy of rental.
         extra: more arguments of `rowtide debezium`.
     """
 
@@ -54,13 +55,15 @@ class Route:
     ) -> None:
         self.name, self.state, self._connect, self._extra = name, state, connect, extra
         self._folder = folder
-        shutil.copytree(BUILT_IN / "rental", folder / name)
+        if not (folder / name).exists():
+            shutil.copytree(BUILT_IN / "rental", folder / name)
         self._dsn, self._servers = dsn, broker.servers
         self.config = folder / f"{name}.toml"
         self.secret = folder / f"{name}.properties"
         self.secret.write_text(f"password={urlsplit(dsn).password}\n")
         self.write([])
         told = self.command("config", "--topics")
+        assert told.returncode == 0, told.stderr
         self.write(json.loads(told.stdout.partition("=")[2]))
         self._stop, self._news = threading.Event(), threading.Event()
         self.failure: BaseException | None = None
