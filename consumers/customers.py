@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from connectors.quickbooks import naming
 from connectors.quickbooks.customer import Wished
 from connectors.quickbooks.decide import Held, Request
-from connectors.quickbooks.pusher import ClaimLostError, Item, Recorded
+from connectors.quickbooks.workload import ClaimLostError, Item, Pack, Recorded
 from connectors.state import connect
 from consumers.engine.sqltext import quote
 from consumers.push import CUSTOMER, PUSHED, CustomerPush
@@ -287,10 +287,16 @@ class CustomerStore:
 
     # --- recording ---
 
-    def begin(self, items: Sequence[tuple[Held, Request]]) -> tuple[dict[str, Held], dict[str, str]]:
+    def begin(
+        self, items: Sequence[tuple[Held, Request]], pack: Pack
+    ) -> tuple[dict[str, tuple[Held, Request]], dict[str, str]]:
         """Store requests before they are sent, with their display names reserved, in one transaction.
 
-        Returns the customers as stored by record, and those left out because another record has the name: key by record.
+        Args:
+            items: customers and their requests.
+            pack: puts those that go into batches; keeps their order.
+
+        Returns what was stored by record, and those left out because another record has the name: key by record.
         """
         with self._transaction() as connection:
             wanted = [(request.record, naming.key(request.name)) for _, request in items if request.name]
@@ -299,8 +305,9 @@ class CustomerStore:
             refused = {record: key for record, key in keys.items() if owners.get(key) != (self.instance, record)}
             going = [(held, request) for held, request in items if held.record not in refused]
             stored = self._save(connection, [replace(held, sequence=held.sequence + 1) for held, _ in going])
-            self._insert_requests(connection, [request for _, request in going])
-        return {held.record: held for held in stored}, refused
+            packed = pack([request for _, request in going])
+            self._insert_requests(connection, packed)
+        return {held.record: (held, request) for held, request in zip(stored, packed, strict=True)}, refused
 
     def again(self, requests: Sequence[Request]) -> None:
         """Note that requests are sent once more."""

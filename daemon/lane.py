@@ -26,7 +26,7 @@ import structlog
 from connectors.errors import RowtideError
 from connectors.quickbooks import realm
 from connectors.quickbooks.errors import NotConnectedError, QuickBooksBlockedError, QuickBooksError
-from connectors.quickbooks.pusher import Counts
+from connectors.quickbooks.workload import Counts
 from connectors.state import StateError, connect
 from consumers.customers import CustomerStore
 from consumers.worker import BatchStats

@@ -25,8 +25,9 @@ from connectors.quickbooks import realm, resolve
 from connectors.quickbooks.clock import Clock
 from connectors.quickbooks.customer import Company, read_places
 from connectors.quickbooks.errors import NotConnectedError, QuickBooksError
-from connectors.quickbooks.pusher import ClaimLostError, Counts, Item, Pusher
+from connectors.quickbooks.pusher import Pusher
 from connectors.quickbooks.realm import Realm
+from connectors.quickbooks.workload import ClaimLostError, Counts, Item
 from connectors.state import connect
 from consumers.customers import CustomerStore, Told
 from consumers.push import CustomerPush
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 THREADS = 6
 BATCH = 30  # records of a group that goes in batches; fewer pending ones go one by one, which is sooner
-_FEW = 4  # requests that are still worth a batch, where most of a group needed none
 _BY = "System Auto Push"
 _TYPES_KNOWN = 3600.0  # seconds for which the company's customer types are not asked for again
 _PROBE = 86400.0  # seconds after which custom fields are tried again where the company did not take them
@@ -246,7 +246,6 @@ class Work:
             now=self.clock.now,
             stop=self.stop,
             by=self._by,
-            batch_from=_FEW,
         )
 
     def _add(self, pusher: Pusher) -> None:

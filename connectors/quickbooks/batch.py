@@ -19,6 +19,11 @@ def batched(requests: Sequence[Request]) -> list[Request]:
     return placed
 
 
+def is_as_it_was(batch: Sequence[Request]) -> bool:
+    """Whether these are all the requests of their batch: only then may it be sent again under its requestid."""
+    return batch_requestid([request.requestid for request in batch]) == batch[0].batch_id
+
+
 def operations(requests: Sequence[Request]) -> list[BatchOperation]:
     """The operations of a batch in their order: the same whenever it is sent."""
     return [
