@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,8 @@ from connectors.state import connect
 if TYPE_CHECKING:
     from daemon.app import App
 
-SHOWN = (
-    "at", "record", "operation", "outcome", "http_status", "fault_code", "duration_ms", "requestid", "intuit_tid",
-)  # fmt: skip
+_NAMES = ("at (UTC)", "customer", "operation", "outcome", "HTTP", "fault", "ms", "requestid", "intuit_tid")
+_COLUMNS = ("operation", "outcome", "http_status", "fault_code", "duration_ms", "requestid", "intuit_tid")
 _AGO = re.compile(r"(\d{1,6})\s*(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -84,13 +83,19 @@ def listed(app: App, wanted: Filter) -> list[dict[str, Any]]:
     return [{**row, "records": _records(row)} for row in rows]
 
 
-def line(row: dict[str, Any]) -> Sequence[Any]:
-    """A request as a line of a table, with the columns SHOWN."""
-    about = row["record"] or (f"{len(row['records'])} customers" if row["records"] else None)
-    return [about if name == "record" else row[name] for name in SHOWN]
+def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Requests as lines for people, in columns, with their names above."""
+    table = [list(_NAMES)]
+    for row in rows:
+        about = row["record"] or (f"{len(row['records'])} customers" if row["records"] else "")
+        told = [f"{row['at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}", about, *(row[name] for name in _COLUMNS)]
+        told[-3] = f"{row['duration_ms']:.0f}"
+        table.append(["" if value is None else str(value) for value in told])
+    widths = [max(len(line[n]) for line in table) for n in range(len(_NAMES))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
 
 
-def _records(row: dict[str, Any]) -> list[str]:
+def _records(row: Mapping[str, Any]) -> list[str]:
     if row["record"] is not None:
         return [row["record"]]
     items = (row["request"] or {}).get("items", [])

@@ -127,11 +127,14 @@ def _preview(context: typer.Context, kind: str, limit: int, offset: int, *, json
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """What is in an object, by dotted name."""
+    """What is in an object, by dotted name; nothing of what is empty."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _flat(inner, f"{prefix}.{name}" if prefix else name)
-    else:
+    elif isinstance(value, list):
+        for number, inner in enumerate(value, start=1):
+            yield from _flat(inner, f"{prefix}.{number}")
+    elif value is not None and value != "":
         yield prefix, str(value).replace("\n", " | ")
 
 
@@ -273,4 +276,5 @@ def audit(
     if json_output:
         print_json(found)
     else:
-        print_rows("", audits.SHOWN, [audits.line(row) for row in found])
+        for line in audits.lines(found):
+            typer.echo(line)
