@@ -53,7 +53,7 @@ def target(call: Call) -> Target | None:
     realm, resource, number = found["realm"], found["resource"].lower(), unquote(found["number"] or "")
     kind = _BY_RESOURCE.get(resource)
     operation = ""
-    if kind and call.method == "POST" and not number and "operation" not in call.query:
+    if kind and call.method == "POST" and not number and call.query.get("operation", "update") == "update":
         operation = "update" if _names_an_id(call.body) else "create"
     elif kind and call.method == "GET" and number:
         operation = "read"

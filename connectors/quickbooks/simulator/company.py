@@ -132,7 +132,7 @@ class Company:
 
     def fold(self, text: str) -> str:
         """A text as it is compared."""
-        return " ".join(text.split()).casefold() if self.ignore_case else text
+        return text.strip().casefold() if self.ignore_case else text.strip()
 
     def _name(self, entry: Entry) -> None:
         if not entry.gone:

@@ -84,7 +84,7 @@ class Throttle:
             ]
         windows = [self._windows.setdefault(key, Window(limit, length)) for key, limit, length in wanted]
         full = [window.full(now) for window in windows]
-        crowded = limits.concurrent is not None and self.running >= limits.concurrent
+        crowded = limits.concurrent is not None and self.running > limits.concurrent
         if any(full) or crowded or now < self._penalty.get(realm, 0.0):
             self.refused += 1
             self._penalty[realm] = now + limits.penalty_seconds

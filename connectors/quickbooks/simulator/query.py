@@ -7,7 +7,7 @@ condition on Active only active objects are found.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -351,8 +351,8 @@ def _holds(row: _Row, condition: Condition, company: Company) -> bool:
         except ValueError:
             raise FaultError("4001", f"QueryValidationError: value of {condition.name} is no number") from None
     else:
-        fold: Callable[[str], str] = str.casefold if company.ignore_case else str
-        mine, values = fold(_plain(row, condition.name)), [fold(text) for text in condition.values]
+        mine = company.fold(_plain(row, condition.name))
+        values = [company.fold(text) for text in condition.values]
     if condition.sign == "LIKE":
         pattern = "".join(".*" if part == "%" else re.escape(part) for part in re.split("(%)", str(values[0])))
         return re.fullmatch(pattern, str(mine), re.DOTALL) is not None

@@ -72,7 +72,13 @@ def serve(simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0, allow
             f"The simulator cannot listen on {host}:{port}: {error.strerror}.", hint="Name a free port with --port."
         ) from None
     config = uvicorn.Config(
-        create_app(simulator), http=_Breaking, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        create_app(simulator),
+        http=_Breaking,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
     )
     server = _Server(config)
     stopping = simulator.stopping

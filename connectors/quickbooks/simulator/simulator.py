@@ -136,7 +136,9 @@ class Simulator(Acts):
             self.oauth.expire_access(now)
         elif fault.kind == "revoke":
             self.oauth.revoke_all()
-        if fault.kind in ("late", "partial") and about is not None and self._refused(call, about, now) is None:
+        if fault.kind in ("late", "partial"):
+            if about is None or self._refused(call, about, now) is not None:
+                return self._proper(call, about, seen, now)
             return self._lose(fault, call, about, seen, now)
         proper: Reply | Lost = Lost(fault.seconds)
         if fault.applies:
