@@ -34,7 +34,7 @@ class Key:
         """The text. Raises KeyFileError where it was sealed with another key, for another company, or was altered."""
         try:
             return self._sealer.decrypt(sealed[:_NONCE], sealed[_NONCE:], realm_id.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise KeyFileError(
                 f"The stored tokens of QuickBooks were sealed with another key than that in {self._place}.",
                 hint="Put the key back that was there; where it is lost, type `rowtide quickbooks connect` for new tokens.",
@@ -62,17 +62,19 @@ def read_key(file: Path | None) -> Key:
             hint="Set quickbooks.key_file to a path, and type `rowtide quickbooks connect`, which offers to make it.",
         )
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyFileError(
             f"The key of QuickBooks' tokens, {place}, cannot be read: {error.strerror}.",
             hint="`rowtide quickbooks connect` offers to make one; a key that was lost cannot be made again.",
         ) from None
-    with os.fdopen(descriptor, "rb") as opened:
-        _check(os.fstat(opened.fileno()), place)
-        text = opened.read(1024)
     try:
-        secret = base64.urlsafe_b64decode(text.strip())
+        _check(os.fstat(descriptor), place)
+        text = os.read(descriptor, 1024)
+    finally:
+        os.close(descriptor)
+    try:
+        secret = base64.b64decode(text.strip().translate(bytes.maketrans(b"-_", b"+/")), validate=True)
     except (ValueError, binascii.Error):
         secret = b""
     if len(secret) != BYTES:
