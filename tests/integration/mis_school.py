@@ -239,13 +239,20 @@ class LiveSchool(School, LiveShop):
         return {record: row["fingerprint"] for record, row in self.all("customer").items()}
 
     def assert_as_python_says(self, note: str = "", **parameters: Any) -> None:
-        assert_models(self, compute(self.tables, **parameters), note)
+        actual = {name: self.all(name) for name in KEYS}
+        assert_models(actual, self.rows["pushed"], compute(self.tables, **parameters), note)
 
 
-def assert_models(school: LiveSchool, expected: Models, note: str = "") -> None:
-    """Every column that Python computes stands so in the tables; fingerprints differ exactly where customers do."""
-    actual = {name: school.all(name) for name in KEYS}
-    customers, held = actual["customer"], school.rows["pushed"]
+def assert_models(actual: Models, held: Mapping[str, Row], expected: Models, note: str = "") -> None:
+    """Every column that Python computes stands so in the tables; fingerprints differ exactly where customers do.
+
+    Args:
+        actual: the tables' rows, by model and key.
+        held: the rows of `pushed`.
+        expected: what `compute` made.
+        note: told of a failure.
+    """
+    customers = actual["customer"]
     assert expected["customer"].keys() == customers.keys(), note
     stands_for: dict[str, str] = {}
     for record, row in expected["customer"].items():
