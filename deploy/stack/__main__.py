@@ -131,6 +131,7 @@ def _tell(stack: Stack) -> None:
   MariaDB           mariadb --socket={stack.mariadb.socket} --user=root shop
   Kafka             {places.kafka}
   Kafka Connect     http://{places.connect}/connectors?expand=status
+  QuickBooks        http://{places.quickbooks}   a simulator: docs/simulator.md
   state database    psql '{stack.postgres.dsn}'
   logs, passwords   {stack.folder}
 

@@ -122,6 +122,7 @@ class Addresses:
     kafka: Address
     connect: Address
     page: Address
+    quickbooks: Address
 
 
 # Between the containers, by the services' names.
@@ -130,6 +131,7 @@ CONTAINERS = Addresses(
     kafka=Address("kafka", 9092),
     connect=Address("connect", 8083),
     page=Address("rowtide", 8470),
+    quickbooks=Address("quickbooks", 8473),
 )
 STATE_CONTAINER = Address("postgres", 5432)
 # On this machine: what Compose publishes, and what the native stack takes where it is free.
@@ -138,6 +140,7 @@ LOOPBACK = Addresses(
     kafka=Address("127.0.0.1", 19092),
     connect=Address("127.0.0.1", 18083),
     page=Address("127.0.0.1", 8470),
+    quickbooks=Address("127.0.0.1", 8473),
 )
 
 
@@ -180,3 +183,15 @@ def register(addresses: Addresses, *, secrets: str) -> list[str]:
     """
     place = f"file:{secrets}/source/connect.properties:password"
     return ["debezium", "register", "--connect", f"http://{addresses.connect}", "--password-from", place]
+
+
+def simulate(address: Address) -> list[str]:
+    """The command of `rowtide` that runs a simulator of QuickBooks Online.
+
+    Args:
+        address: where others reach it.
+    """
+    types = ["--customer-type", "Applicant", "--customer-type", "Student"]
+    command = ["quickbooks", "simulate", "--port", str(address.port), *types]
+    # Inside the containers' own network, of which only this machine's loopback sees it.
+    return command if address.host == "127.0.0.1" else [*command, "--host", "0.0.0.0", "--allow-remote"]  # noqa: S104

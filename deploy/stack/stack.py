@@ -1,7 +1,7 @@
 """The whole set-up on this machine without containers: MariaDB, Kafka, Connect with Debezium, PostgreSQL, Rowtide.
 
-The same steps as `docker-compose.yml`, from the same definition. Everything is kept in one folder: a second start goes
-on where the first one ended.
+A simulator of QuickBooks Online runs beside them. The same steps as `docker-compose.yml`, from the same definition.
+Everything is kept in one folder: a second start goes on where the first one ended.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Protocol, Self
 from connectors.errors import RowtideError
 from deploy.stack import shop
 from deploy.stack.connect import KafkaConnect
-from deploy.stack.definition import LOOPBACK, Address, Addresses, register, rowtide
+from deploy.stack.definition import LOOPBACK, Address, Addresses, register, rowtide, simulate
 from deploy.stack.jars import StackUnavailableError, missing
 from deploy.stack.kafka import KafkaBroker
 from deploy.stack.mariadb import MariaDB, ensure_installed
 from deploy.stack.passwords import ensure_passwords, write_addresses
 from deploy.stack.postgres import StatePostgres
 from deploy.stack.process import ServerFailedError, free_port
+from deploy.stack.quickbooks import QuickBooks
 from deploy.stack.rowtide import Rowtide
 
 _MARK = ".rowtide-stack"
@@ -100,6 +101,7 @@ class Stack:
             kafka=_place(LOOPBACK.kafka),
             connect=_place(LOOPBACK.connect),
             page=_place(LOOPBACK.page),
+            quickbooks=_place(LOOPBACK.quickbooks),
         )
         self.passwords = ensure_passwords(self.secrets)
         self.mariadb = MariaDB(self.folder / "mariadb", port=self._addresses.mariadb.port, settings=self._mariadb)
@@ -113,6 +115,8 @@ class Stack:
         secrets = str(self.secrets)
         self.rowtide = Rowtide(self.folder, rowtide(self._addresses, secrets=secrets), f"http://{self._addresses.page}")
         self.rowtide.write_script()
+        place = self._addresses.quickbooks
+        self.quickbooks = QuickBooks(self.folder, self.rowtide.command(*simulate(place)), f"http://{place}")
         # Its administrator is let in over the socket, which only this folder's owner reaches, and by no other way.
         self.mariadb.execute("DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost'", binlog=False)
         self.mariadb.execute("FLUSH PRIVILEGES", binlog=False)
@@ -128,8 +132,9 @@ class Stack:
         self.connect.wait()
         self._say("registering the connector and following its snapshot")
         self.rowtide.run(*register(self._addresses, secrets=secrets))
-        self._say("starting Rowtide")
+        self._say("starting Rowtide, and a simulator of QuickBooks")
         self.rowtide.start()
+        self.quickbooks.start()
 
     def failed(self) -> str | None:
         """The name of a server that has ended by itself, with the folder of its log; None while all run."""
@@ -138,6 +143,7 @@ class Stack:
             "Kafka": self.kafka,
             "Connect": self.connect,
             "Rowtide": self.rowtide,
+            "QuickBooks": self.quickbooks,
         }
         return next((name for name, part in parts.items() if not part.alive), None)
 
@@ -145,6 +151,7 @@ class Stack:
         """Stop everything, those first that use the others."""
         for name, ending in (
             ("rowtide", "stop"),
+            ("quickbooks", "stop"),
             ("connect", "stop"),
             ("kafka", "stop"),
             ("mariadb", "stop"),

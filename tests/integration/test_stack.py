@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,9 @@ def test_it_goes_on_and_ends_at_ctrl_c(summary: dict[str, Any], folder: Path) ->
         assert process.poll() is None, "".join(lines)
         told = "".join(lines)
         state = told.split("psql '")[1].split("'")[0]
+        simulator = told.split("QuickBooks ")[1].split()[0]
+        with urllib.request.urlopen(f"{simulator}/control/health", timeout=10) as answer:
+            assert json.load(answer) == {"status": "ok"}
         with psycopg.connect(state, autocommit=True) as mirror:
             count = mirror.execute(f"SELECT count(*) FROM {DOMAIN}_source.rental").fetchone()
             assert count is not None

@@ -164,11 +164,29 @@ def test_rowtide_has_the_settings(services: dict[str, Any], tmp_path: Path) -> N
     assert (domain.topics, domain.own_topic) == ((definition.TOPIC,), definition.OWN_TOPIC)
 
 
+def test_the_simulator_is_run_as_defined(services: dict[str, Any]) -> None:
+    """Its command is the definition's, and asks the port on which it listens whether it is well."""
+    service = services["quickbooks"]
+    assert service["command"] == definition.simulate(CONTAINERS.quickbooks)
+    assert f":{CONTAINERS.quickbooks.port}/control/health" in service["healthcheck"]["test"][-1]
+    assert "--allow-remote" not in definition.simulate(LOOPBACK.quickbooks)
+
+
 def test_ports_are_those_of_the_definition(services: dict[str, Any]) -> None:
     """Each is open on this machine's loopback alone."""
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    inside = {"mariadb": CONTAINERS.mariadb, "connect": CONTAINERS.connect, "rowtide": CONTAINERS.page}
-    outside = {"mariadb": LOOPBACK.mariadb, "connect": LOOPBACK.connect, "rowtide": LOOPBACK.page}
+    inside = {
+        "mariadb": CONTAINERS.mariadb,
+        "connect": CONTAINERS.connect,
+        "rowtide": CONTAINERS.page,
+        "quickbooks": CONTAINERS.quickbooks,
+    }
+    outside = {
+        "mariadb": LOOPBACK.mariadb,
+        "connect": LOOPBACK.connect,
+        "rowtide": LOOPBACK.page,
+        "quickbooks": LOOPBACK.quickbooks,
+    }
     wanted = {name: [f"{outside[name]}:{inside[name].port}"] for name in inside}
     assert published == {**wanted, "kafka": [f"{LOOPBACK.kafka}:{LOOPBACK.kafka.port}"]}
     postgres = services["postgres"]["environment"]
@@ -193,7 +211,7 @@ def test_everything_is_waited_for(services: dict[str, Any]) -> None:
             yield other
             yield from before(other)
 
-    assert set(before("rowtide")) == set(services) - {"rowtide", "traffic"}
+    assert set(before("rowtide")) == set(services) - {"rowtide", "traffic", "quickbooks"}
 
 
 def test_a_password_is_where_it_is_needed_and_nowhere_else(file: dict[str, Any], services: dict[str, Any]) -> None:
@@ -208,6 +226,7 @@ def test_a_password_is_where_it_is_needed_and_nowhere_else(file: dict[str, Any],
         "rowtide": {"source", "state"},
         "traffic": {"shop"},
         "kafka": set(),
+        "quickbooks": set(),
     }
     found: dict[str, set[str]] = {}
     for name, service in services.items():
