@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from typing import Literal
 
@@ -66,6 +67,7 @@ def simulate(
         }
         if json_output:
             print_json({"url": url, "realm": simulator.company.realm, "quickbooks": settings})
+            sys.stdout.flush()
         else:
             typer.echo(f"QuickBooks Online, simulated: {url}/")
             typer.echo(f"  the API       {url}/v3/company/{simulator.company.realm}")

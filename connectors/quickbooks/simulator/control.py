@@ -66,6 +66,11 @@ def router(simulator: Simulator) -> APIRouter:
         """The customers, as the API tells them, with their custom fields."""
         return simulator.customers(inactive=inactive)
 
+    @routes.get("/types")
+    def types() -> dict[str, str]:
+        """The customer types, by their ids."""
+        return dict(simulator.company.customer_types)
+
     @routes.get("/requests")
     def requests(since: int = 0, operation: str = "") -> list[dict[str, Any]]:
         """The requests seen after the one of that number."""
