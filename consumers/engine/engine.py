@@ -509,7 +509,7 @@ class Engine:
         if moment is not None and self._clocked:
             self._pipe.later("SAVEPOINT refreshed", prepare=False)
             self._pipe.later(
-                "SELECT 1 / (CASE WHEN nullif(current_setting('rowtide.due'), '')::bigint <= $1 THEN 0 ELSE 1 END)",
+                "SELECT 1 / (CASE WHEN nullif(current_setting('rowtide.due', true), '')::bigint <= $1 THEN 0 ELSE 1 END)",
                 [moment],
                 failed=lambda error: _DueError() if isinstance(error, psycopg.errors.DivisionByZero) else error,
             )
