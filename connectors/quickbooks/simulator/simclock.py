@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 from connectors.errors import RowtideError
 
-_SLICE = 0.005  # real seconds between two looks at what a sleeper may be woken by
+# Real seconds between two looks at what wakes a sleeper beside time: an event, or nothing but a standstill to end.
+_SLICE, _LONG_SLICE = 0.005, 0.05
 
 
 class StuckClockError(RowtideError):
@@ -23,11 +24,12 @@ class StuckClockError(RowtideError):
 
 
 class _Sleeper:
-    __slots__ = ("awake", "stop", "until")
+    __slots__ = ("awake", "bell", "stop", "until")
 
-    def __init__(self, until: float, stop: threading.Event | None) -> None:
+    def __init__(self, until: float, stop: threading.Event | None, bell: threading.Condition) -> None:
         self.until = until
         self.stop = stop
+        self.bell = bell  # of its own: the others sleep on when it wakes
         self.awake = False
 
 
@@ -46,19 +48,19 @@ class SimClock:
         self._guard = guard
         self._patience = patience
         self._touched = time.monotonic()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._participants: dict[threading.Thread, int] = {}
         self._sleepers: dict[threading.Thread, _Sleeper] = {}
 
     def now(self) -> float:
         """Seconds since 1970."""
-        with self._changed:
+        with self._lock:
             self._touched = time.monotonic()
             return self._now
 
     def advance(self, seconds: float) -> None:
         """Let time pass, whoever works; wakes the sleepers whose time has come."""
-        with self._changed:
+        with self._lock:
             self._set(self._now + seconds)
 
     def sleep(self, seconds: float, stop: threading.Event | None = None) -> None:
@@ -67,12 +69,13 @@ class SimClock:
             return
         me = threading.current_thread()
         deadline = time.monotonic() + self._guard
-        with self._changed:
-            mine = self._sleepers[me] = _Sleeper(self._now + seconds, stop)
+        with self._lock:
+            mine = _Sleeper(self._now + seconds, stop, threading.Condition(self._lock))
+            self._sleepers[me] = mine
             try:
                 self._settle()
                 while not mine.awake:
-                    self._changed.wait(_SLICE)
+                    mine.bell.wait(_LONG_SLICE if stop is None and self._patience is None else _SLICE)
                     if mine.awake or (stop is not None and stop.is_set()):
                         return
                     self._settle()
@@ -95,12 +98,12 @@ class SimClock:
     def participant(self) -> Iterator[None]:
         """Time stands still while this thread works."""
         me = threading.current_thread()
-        with self._changed:
+        with self._lock:
             self._participants[me] = self._participants.get(me, 0) + 1
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._participants[me] -= 1
                 if not self._participants[me]:
                     del self._participants[me]
@@ -110,13 +113,13 @@ class SimClock:
     def blocked(self) -> Iterator[None]:
         """This thread waits for others by means that the clock does not see: it does not hold time meanwhile."""
         me = threading.current_thread()
-        with self._changed:
+        with self._lock:
             depth = self._participants.pop(me, 0)
             self._settle()
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 if depth:
                     self._participants[me] = depth
 
@@ -138,7 +141,10 @@ class SimClock:
         """Advance where every participant sleeps."""
         for thread in [thread for thread in self._participants if not thread.is_alive()]:
             del self._participants[thread]
-        if any(sleeper.awake or (sleeper.stop and sleeper.stop.is_set()) for sleeper in self._sleepers.values()):
+        called = [sleeper for sleeper in self._sleepers.values() if sleeper.stop and sleeper.stop.is_set()]
+        for sleeper in called:
+            sleeper.bell.notify()
+        if called or any(sleeper.awake for sleeper in self._sleepers.values()):
             return  # somebody is about to work
         working = any(thread not in self._sleepers for thread in self._participants)
         impatient = self._patience is not None and time.monotonic() > self._touched + self._patience
@@ -151,4 +157,4 @@ class SimClock:
         for sleeper in self._sleepers.values():
             if sleeper.until <= self._now:
                 sleeper.awake = True
-        self._changed.notify_all()
+                sleeper.bell.notify()
