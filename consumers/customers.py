@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from connectors.quickbooks import naming
 from connectors.quickbooks.customer import Wished
@@ -37,7 +37,8 @@ _MOMENTS = frozenset({"doubt_since", "due_at", "pushed_at"})
 _JSON = frozenset({"sent", "fields_sent", "fields_refused", "left_out", "names_refused"})
 _HELD = tuple(entry.name for entry in fields(Held) if entry.name != "seed")
 _REQUEST_MOMENTS = frozenset({"stored_at", "since", "sent_at"})
-_REQUEST_JSON = frozenset({"body", "attributes", "defined"})
+# A body is kept as it was written, to the order of its attributes: it is sent again as the same text.
+_REQUEST_JSON = {"body": Json, "attributes": Jsonb, "defined": Jsonb}
 _REQUEST = tuple(entry.name for entry in fields(Request) if entry.name != "doubtful")
 
 
@@ -362,7 +363,9 @@ class CustomerStore:
                         self.realm_id,
                         self.instance,
                         *(
-                            Jsonb(getattr(request, name)) if name in _REQUEST_JSON else getattr(request, name)
+                            _REQUEST_JSON[name](getattr(request, name))
+                            if name in _REQUEST_JSON
+                            else getattr(request, name)
                             for name in _REQUEST
                         ),
                     ]

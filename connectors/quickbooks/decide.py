@@ -319,6 +319,7 @@ def judge_found(
 
     Returns APPLIED with the customer, NAME_REFUSED, or UNKNOWN where nobody has the name.
     """
+    found = list({(one.kind, one.id): one for one in found}.values())
     wanted = naming.key(request.name or "")
     named = [one for one in found if naming.key(str(one.entity.get("DisplayName", ""))) == wanted]
     if quickbooks_id is not None:

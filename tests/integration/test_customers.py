@@ -57,10 +57,9 @@ def test_namesakes_get_names_of_their_own_and_keep_them(room: Club) -> None:
     """The real name where it is free, else with the suffix; inside the club, and beside vendors and employees."""
     room.simulator.add("Vendor", "Bob Ray")
     room.adopted()
-    for number in (1, 2):
-        room.put({"id": number, "first": "Ann", "last": "Lee"})
-    room.put({"id": 3, "first": "bob", "last": "ray"})
-    room.rounds()
+    for member in ({"first": "Ann", "last": "Lee"}, {"first": "Ann", "last": "Lee"}, {"first": "bob", "last": "ray"}):
+        room.put({"id": len(room.states()) + 1, **member})
+        room.rounds()
     assert room.names() == ["Ann Lee", "Ann Lee (No 2)", "bob ray (No 3)"]
     room.leave(1)
     room.put({"id": 2, "first": "Ann", "last": "Lee", "team": "Red"}, {"id": 3, "first": "Bob", "last": "Rayner"})

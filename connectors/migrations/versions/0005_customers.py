@@ -63,7 +63,7 @@ CREATE TABLE rowtide.quickbooks_request (
     instance text NOT NULL,
     record text NOT NULL,
     operation text NOT NULL CHECK (operation IN ('create', 'update', 'fields')),
-    body jsonb NOT NULL,
+    body json NOT NULL,
     attributes jsonb NOT NULL,
     defined jsonb NOT NULL DEFAULT '{}',
     name text,
