@@ -82,7 +82,7 @@ def outcome(kind: str, result: customers.PushResult) -> dict[str, Any]:
 def sent(*results: customers.PushResult) -> customers.PushResult:
     """The first of some results. Raises QuickBooksBlockedError where nothing could be sent at all."""
     blocked = next((result.blocked for result in results if result.blocked), None)
-    if blocked is not None and not any(result.total_processed for result in results):
+    if blocked is not None and not any(result.successful or result.failed for result in results):
         raise QuickBooksBlockedError(f"Nothing can be sent to QuickBooks now: {blocked}.")
     return results[0]
 
@@ -217,9 +217,11 @@ def _one(app: App, sql: str, value: int | str) -> list[tuple[Any, ...]]:
 
 
 def require_connected(app: App) -> None:
-    """Raise where nothing can be sent for want of a connected company: none is, or a person's consent is needed anew."""
+    """Raise where nothing can be sent: no company is connected, a person's consent is needed anew, or it is paused."""
     realm = customers.realm_status(app)
     if realm is None:
         raise NotConnectedError
     if realm["state"] == RECONNECT_NEEDED:
         raise ReconnectNeededError
+    if realm["waits"] and (realm["paused"] or realm["state"] != CONNECTED):
+        raise QuickBooksBlockedError(f"Nothing can be sent to QuickBooks now: {realm['waits']}.")

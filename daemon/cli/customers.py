@@ -165,6 +165,7 @@ def _push(
     found: dict[str, Any] = {}
     results: list[customers.PushResult] = []
     with _opened(context) as app, _progress(hidden=json_output) as progress:
+        figures.require_connected(app)
         for kind in kinds:
             many = figures.PLURAL[kind]
             waiting = figures.waiting(app, kind)
