@@ -28,14 +28,14 @@ TABLES: dict[str, Columns] = {
     "tbl_country": (("cntr_id", "int"), ("cntr_name", 100), ("cntr_nationality", 100)),
     "tbl_online_application": (
         ("appl_Id", "int"), ("tracking_id", 50), ("reg_no", 50), ("first_name", 255), ("middlename", 255),
-        ("family_name", 255), ("dob", "datetime"), ("sex", 6), ("phone1", 50), ("email1", 100),
+        ("family_name", 255), ("dob", "datetime"), ("sex", 6), ("phone1", 100), ("email1", 100),
         ("country_of_birth", 100), ("nation_Id_passPort_no", 50), ("camp_id", 20), ("intake_id", "int"),
         ("level_id", "int"), ("prg_mode_id", "int"), ("opt_1", 20), ("appl_date", "datetime"), ("status", "int"),
         ("quickbooks_id", 50), ("sync_token", 20),
     ),
     "tbl_personal_ug": (
         ("per_id_ug", "int"), ("reg_no", 50), ("fname", 255), ("middlename", 255), ("lname", 255), ("dob", "datetime"),
-        ("sex", 6), ("national_id", 50), ("phone1", 50), ("phone2", 50), ("email1", 100), ("email2", 100),
+        ("sex", 6), ("national_id", 50), ("phone1", 100), ("phone2", 100), ("email1", 100), ("email2", 100),
         ("prg_type", "int"), ("cntr_id", "int"), ("reg_date", "datetime"), ("qk_id", 50), ("sync_token", 20),
     ),
     "tbl_register_program_ug": (
