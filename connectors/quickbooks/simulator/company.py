@@ -106,12 +106,14 @@ class Company:
         return entry
 
     def change(self, entry: Entry, now: float, act: Callable[[Entry], None]) -> None:
-        """Change an object: its version and its time go up."""
+        """Change an object: its version and its time go up. What the act raises, it raises before it changes anything."""
         self._unname(entry)
-        act(entry)
-        entry.version += 1
-        entry.updated = now
-        self._name(entry)
+        try:
+            act(entry)
+            entry.version += 1
+            entry.updated = now
+        finally:
+            self._name(entry)
 
     def find(self, kind: str, number: str) -> Entry | None:
         """The object, inactive ones too; None where there is none, or no longer."""

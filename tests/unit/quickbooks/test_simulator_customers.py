@@ -107,6 +107,17 @@ def test_a_deactivated_customer_is_renamed_and_frees_its_name(api: Api) -> None:
     assert (back["DisplayName"], back["Active"]) == ("Ada (deleted)", True)
 
 
+def test_nobody_comes_back_under_a_name_that_is_taken(api: Api) -> None:
+    api.made({"DisplayName": "Ada"})
+    api.simulator.deactivate("1")
+    api.made({"DisplayName": "Ada"})
+    api.made({"DisplayName": "Ada (deleted)"})
+    assert api.refused({"Id": "1", "SyncToken": "1", "sparse": True, "Active": True, "Notes": "n"}) == "6240"
+    told = api.read("1")
+    assert (told["Active"], told["SyncToken"], "Notes" in told) == (False, "1", False)
+    assert [entry.id for entry in api.simulator.company.named("ada (deleted)")] == ["1", "3"]
+
+
 def test_inactive_names_may_be_made_to_block() -> None:
     api = Api(Simulator(Company(inactive_names_block=True), SimClock()))
     api.made({"DisplayName": "Ada"})

@@ -193,6 +193,15 @@ def test_a_slow_answer_outlasts_a_time_out_between_bytes(api: Api) -> None:
     assert api.clock.now() - begun >= len(answer.content)
 
 
+def test_a_pause_between_bytes_may_be_too_long(api: Api) -> None:
+    api.simulator.fault("slow:seconds=20")
+    begun = api.clock.now()
+    with pytest.raises(requests.ConnectionError):
+        api.create("Ada", timeout=10)
+    assert api.clock.now() == begun + 10
+    assert api.names == ["Ada"]
+
+
 def test_an_outage(api: Api) -> None:
     api.simulator.outage(60)
     with pytest.raises(requests.ConnectionError):

@@ -151,6 +151,7 @@ def test_its_page_shows_customers_and_requests(simulator: Simulator, url: str, s
     assert "<script>alert" not in page
     assert "6000" in page
     assert page.count("http") == 0
+    assert "/control/faults" in requests.get(f"{url}/control/openapi.json", timeout=10).json()["paths"]
     assert "Ada" not in requests.get(f"{url}/view", timeout=10).text
     create(session, company(simulator, url), "Ada")
     assert "Ada" in requests.get(f"{url}/view", timeout=10).text

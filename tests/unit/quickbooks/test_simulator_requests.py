@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Literal
 
 import pytest
@@ -99,6 +100,24 @@ def test_a_requestid_is_known_only_so_long() -> None:
 def test_a_requestid_has_at_most_fifty_characters(api: Api) -> None:
     assert api.post({"DisplayName": "Ada"}, requestid="r" * 50).status_code == 200
     assert code(api.post({"DisplayName": "Grace"}, requestid="r" * 51)) == "2130"
+
+
+def test_many_at_once_make_one(api: Api) -> None:
+    """The same request from many threads is carried out once; so is a name under many requestids."""
+    answers: list[int] = []
+
+    def send(requestid: str) -> None:
+        body = {"DisplayName": "Ada"}
+        answers.append(api.session.post(f"{api.base}/customer", json=body, params={"requestid": requestid}).status_code)
+
+    threads = [threading.Thread(target=send, args=(requestid,)) for requestid in ["same"] * 4 + ["a", "b", "c"]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert api.simulator.company.created == 1
+    assert len(answers) == 7
+    assert sorted(set(answers)) == [200, 400]
 
 
 def test_forgotten_on_demand(api: Api) -> None:
