@@ -79,3 +79,9 @@ def school(_school: LiveSchool) -> Iterator[LiveSchool]:
     _school.begin_anew()
     yield _school
     _school.connection.rollback()
+
+
+@pytest.fixture(scope="module")
+def books_dsn(server: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
+    """A state database for the tests of a module about QuickBooks, which empty its tables before each."""
+    return server.ensure_database(f"books_{request.module.__name__.rpartition('.')[2]}")
