@@ -75,7 +75,9 @@ def read_push(
         file = models.get(str(entry[part]))
         if file is None:
             raise _error(path, f"names the model “{entry[part]}”, which is not there", f"There are: {_list(models)}.")
-        _require(path, f"the model {file.name}", _selected(file), file.key, columns)
+        _require(
+            path, f"the model {file.name}", [select.alias_or_name for select in file.query.selects], file.key, columns
+        )
     table = inputs.get(str(entry["pushed"]))
     if table is None:
         raise _error(
@@ -87,15 +89,11 @@ def read_push(
     return CustomerPush(str(entry["model"]), str(entry["pending"]), table)
 
 
-def _selected(file: ModelFile) -> list[str]:
-    """The columns by name; the engine checks those of `SELECT *`, once it knows them."""
-    names = [select.alias_or_name for select in file.query.selects]
-    return [*names, *CUSTOMER] if any(select.is_star for select in file.query.selects) else names
-
-
 def _require(path: Path, what: str, names: Sequence[str], key: Sequence[str], columns: Sequence[str]) -> None:
     if lacking := [column for column in columns if column not in names]:
-        raise _error(path, f"needs the column “{lacking[0]}” of {what}", f"It must have: {', '.join(columns)}.")
+        raise _error(
+            path, f"needs the column “{lacking[0]}” of {what}", f"It must name, and not as *: {', '.join(columns)}."
+        )
     if tuple(key) != (KEY,):
         raise _error(path, f"cannot tell customers by {what}: its key is ({', '.join(key)})", f"Give it the key {KEY}.")
 
