@@ -10,7 +10,7 @@ import psycopg
 from connectors.errors import RowtideError
 
 OLDEST = 15
-HEAD = "0006"
+HEAD = "0007"
 _LOCK = 0x726F7774  # one migration at a time, whoever starts first
 
 

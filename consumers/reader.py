@@ -41,12 +41,14 @@ class Chunk(NamedTuple):
         at_end: whether there was nothing more to read.
         open: whether a transaction has begun whose end has not been read.
         incomplete: transactions handed on in parts since reading began, because the rest of them did not come.
+        records: what was read.
     """
 
     units: list[Unit]
     at_end: bool
     open: bool
     incomplete: int = 0
+    records: Sequence[Record] = ()
 
 
 class Reader:
@@ -85,7 +87,7 @@ class Reader:
                     self._log.wait(0.2)
                     continue
                 units = self._assembler.take([(record, decode(self._decoder, record)) for record in records])
-                self._hand(units, at_end=False)
+                self._hand(units, at_end=False, records=records)
                 self._advance(records)
                 if len(records) <= _FEW:
                     # The log tells of what comes next. To look for its end at once would only be in the engine's way.
@@ -100,9 +102,9 @@ class Reader:
             return self._positions
         return {place: offset for place, offset in self._positions.items() if place not in paused}
 
-    def _hand(self, units: list[Unit], *, at_end: bool) -> None:
+    def _hand(self, units: list[Unit], *, at_end: bool, records: Sequence[Record] = ()) -> None:
         assembler = self._assembler
-        self._put(Chunk(units, at_end=at_end and not units, open=assembler.open, incomplete=assembler.incomplete))
+        self._put(Chunk(units, at_end and not units, assembler.open, assembler.incomplete, records))
 
     def _advance(self, records: Sequence[Record]) -> None:
         """Go on behind the records, which are in order within each partition."""

@@ -15,7 +15,8 @@ import structlog
 
 from connectors.event import Decoder
 from connectors.failpoints import failpoint
-from connectors.log import TopicPartition
+from connectors.log import Record, TopicPartition
+from connectors.log.marks import mark_of
 from consumers.engine.engine import Applied, Engine
 from consumers.engine.foreignkeys import Gap
 from consumers.engine.units import Unit
@@ -116,6 +117,9 @@ class Worker:
         self._max_bytes = max_bytes
         self._ticked: int | None = None
         self._unfollowed: Sequence[Gap] = ()
+        self._records: Sequence[Record] = ()  # of the chunk that is being applied
+        self._placed: dict[tuple[str, int, int], Record] | None = None
+        engine.mark_of = self._mark
         self.totals = Totals()
         self.lag_ms: float | None = None
         self.source_lag_ms: float | None = None  # of the last batch with something of the source in it
@@ -138,6 +142,7 @@ class Worker:
         try:
             while not stop.is_set():
                 chunk = reader.next()
+                self._records, self._placed = chunk.records, None
                 if chunk.incomplete > self.totals.incomplete:
                     log.warning("transaction.released_incomplete", count=chunk.incomplete - self.totals.incomplete)
                     self.totals.incomplete = chunk.incomplete
@@ -158,6 +163,13 @@ class Worker:
             if pieces:
                 self._engine.abandon()
             reader.close()
+
+    def _mark(self, place: TopicPartition, offset: int) -> str | None:
+        """The mark of the record before a position, where it is among those just read."""
+        if self._placed is None:
+            self._placed = {(record.topic, record.partition, record.offset): record for record in self._records}
+        record = self._placed.get((place.topic, place.partition, offset - 1))
+        return None if record is None else mark_of(record)
 
     def _apply(self, units: Sequence[Unit]) -> None:
         if not units:

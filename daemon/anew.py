@@ -12,7 +12,7 @@ from connectors.capture.anew import ask_for_snapshot
 from connectors.errors import RowtideError
 from connectors.log import TopicPartition
 from connectors.state import connect
-from daemon import lead
+from daemon import lead, work
 
 if TYPE_CHECKING:
     from daemon.app import App
@@ -56,7 +56,10 @@ def ask(app: App, tables: Sequence[str]) -> list[str]:
 
 
 def _stale(connection: psycopg.Connection[Any], app: App, topic: str) -> list[TopicPartition]:
-    """The partitions whose stored position the log cannot serve: before its start, behind its end, of another topic."""
+    """The partitions whose stored position the log cannot serve.
+
+    It is before its start, behind its end, of another topic, or behind records that are not those taken in.
+    """
     extents = app.log.extents([topic])
     if _known_ids(connection, app).get(topic, "") not in ("", app.log.topic_ids([topic])[topic]):
         return list(extents)
@@ -64,10 +67,11 @@ def _stale(connection: psycopg.Connection[Any], app: App, topic: str) -> list[To
         "SELECT partition, next_offset FROM rowtide.position WHERE instance = %s AND topic = %s", [app.name, topic]
     ).fetchall()
     stored = {TopicPartition(topic, partition): offset for partition, offset in rows}
+    regrown = work.regrown(connection, app)
     return [
         place
         for place, extent in extents.items()
-        if not extent.start <= stored.get(place, 0 if extent.start else extent.start) <= extent.end
+        if place in regrown or not extent.start <= stored.get(place, 0 if extent.start else extent.start) <= extent.end
     ]
 
 
@@ -89,7 +93,7 @@ def _pass_over(
         for place in places:
             connection.execute(
                 "INSERT INTO rowtide.position (instance, topic, partition, next_offset) VALUES (%s, %s, %s, %s) "
-                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
+                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = excluded.next_offset, mark = NULL",
                 [app.name, topic, place.partition, extents[place].end],
             )
             done.append(f"passed over the events of {topic}/{place.partition} up to {extents[place].end}")

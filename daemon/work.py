@@ -16,7 +16,7 @@ import structlog
 
 from connectors.errors import RowtideError
 from connectors.log import FencedError as OvertakenError
-from connectors.log import LogUnreachableError, PartitionsAddedError
+from connectors.log import LogTruncatedError, LogUnreachableError, PartitionsAddedError, TopicPartition, marks
 from connectors.state import StateError, connect
 from consumers.engine import instance, moments
 from consumers.engine.engine import Engine, FencedError
@@ -108,6 +108,7 @@ def _work(app: App, over: threading.Event, job: Job) -> None:
     with connect(app.dsn) as connection:
         instance.require(connection, app.name, app.analysis)
         _know_topics(connection, app)
+        marks.check(app.log, _marks(connection, app))
         epoch = instance.take_over(connection, app.name)
     with psycopg.connect(app.dsn) as connection:
         engine = Engine(connection, app.analysis, app.name, epoch)
@@ -132,6 +133,27 @@ def _know_topics(connection: psycopg.Connection[Any], app: App) -> None:
     app.log.expect({topic: known[topic] for topic in app.topics if topic in known})
     if fresh := [topic for topic in app.topics if topic not in known]:
         _note_topics(connection, app, {**known, **app.log.topic_ids(fresh)})
+
+
+def regrown(connection: psycopg.Connection[Any], app: App) -> set[TopicPartition]:
+    """The partitions in which other records stand than those that were taken in."""
+    found = set()
+    for place, mark in _marks(connection, app).items():
+        try:
+            marks.check(app.log, {place: mark})
+        except LogTruncatedError:
+            found.add(place)
+    return found
+
+
+def _marks(connection: psycopg.Connection[Any], app: App) -> dict[TopicPartition, str]:
+    """The marks of the records that were taken in last."""
+    rows = connection.execute(
+        "SELECT topic, partition, mark FROM rowtide.position WHERE instance = %s AND mark IS NOT NULL "
+        "AND topic = ANY(%s) AND split_part(mark, ':', 1)::bigint < next_offset",
+        [app.name, app.topics],
+    ).fetchall()
+    return {TopicPartition(topic, partition): mark for topic, partition, mark in rows}
 
 
 def _note_topics(connection: psycopg.Connection[Any], app: App, ids: Mapping[str, str]) -> None:

@@ -161,6 +161,9 @@ class Log(Protocol):
     def extents(self, topics: Iterable[str]) -> Mapping[TopicPartition, Extent]:
         """The retained offsets of every partition of the topics. Raises UnknownTopicError."""
 
+    def leaves_out(self, topic: str) -> bool:
+        """Whether the topic may remove records from among others, as Kafka's compaction does. Raises UnknownTopicError."""
+
     def positions_at(self, topics: Iterable[str], ts_ms: int) -> Mapping[TopicPartition, int]:
         """Of every partition, the offset of the first record with `ts_ms` or later; the end where all are earlier.
 

@@ -304,6 +304,10 @@ class EmbeddedLog:
         ).fetchall()
         return {TopicPartition(ids[t], partition): Extent(start, end) for t, partition, start, end in rows}
 
+    def leaves_out(self, topic: str) -> bool:  # noqa: ARG002 - no topic does
+        """See `Log`."""
+        return False
+
     def positions_at(self, topics: Iterable[str], ts_ms: int) -> Mapping[TopicPartition, int]:
         """See `Log`. Reads the records' times, not their values."""
         with self._reading:

@@ -118,6 +118,8 @@ class Engine:
         self._refresher = Refresher(analysis, inputs, relations, self._exact, plans)
         self._pipe = Pipe(connection)
         self._positions: dict[TopicPartition, int] = {}
+        # The mark of the record before a position, to be stored with it; None: not known.
+        self.mark_of: Callable[[TopicPartition, int], str | None] = lambda _place, _offset: None
         self._clock: int | None = None
         self._due: int | None = None
         self._cascades = Cascades(tables, ())
@@ -536,9 +538,10 @@ class Engine:
             self._park(unit.parked)
         for place, offset in positions.items():
             self._pipe.later(
-                "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset) VALUES ($1, $2, $3, $4) "
-                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset",
-                [self._instance, place.topic, place.partition, offset],
+                "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset, mark) VALUES ($1, $2, $3, $4, $5) "
+                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, "
+                "mark = coalesce(EXCLUDED.mark, p.mark)",
+                [self._instance, place.topic, place.partition, offset, self.mark_of(place, offset)],
             )
         self._commit_row()
         self._positions = {**self._positions, **positions}

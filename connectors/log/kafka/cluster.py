@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from connectors.errors import RowtideError
 from connectors.log import (
@@ -236,6 +236,21 @@ class Cluster:
                 hint="Start Rowtide again to read them all. Keys may have moved between partitions: if changes were still "
                 "unread when they were added, run `rowtide verify` afterwards.",
             )
+
+    def setting(self, topic: str, name: str) -> str:
+        """A setting of a topic; empty where these credentials may not ask for it."""
+        client, resource = self._client, ConfigResource(ConfigResource.Type.TOPIC, topic)
+
+        def attempt(seconds: float) -> str:
+            try:
+                found = client.describe_configs([resource], request_timeout=seconds)[resource].result()
+            except KafkaException as failure:
+                if failure.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    return ""
+                raise
+            return str(found[name].value)
+
+        return self._contact.persist(f"asking for {name} of {topic}", attempt, poll=client.poll)
 
     # --- offsets ---
 

@@ -89,6 +89,10 @@ class KafkaLog:
         found = self._cluster.describe(topics)
         return self._cluster.extents(TopicPartition(n, p) for n, i in found.items() for p in range(i.partitions))
 
+    def leaves_out(self, topic: str) -> bool:
+        """See `Log`. Where these credentials may not ask for the topic's settings, it is taken for one that does not."""
+        return "compact" in self._cluster.setting(topic, "cleanup.policy")
+
     def positions_at(self, topics: Iterable[str], ts_ms: int) -> Mapping[TopicPartition, int]:
         """See `Log`. Kafka's index of times leads there; what lies between its entry and the record is read."""
         extents = self.extents(topics)
