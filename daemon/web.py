@@ -236,6 +236,7 @@ def _listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen()  # who asks before the server has started waits for it
     except OSError as error:
         sock.close()
         kind = PortTakenError if error.errno == errno.EADDRINUSE else RowtideError

@@ -28,8 +28,15 @@ class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _integral(value: object) -> object:
+    """In JSON 50.0 is a whole number as 50 is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 BatchSize = Annotated[
-    int, Field(strict=True, ge=1, le=LARGEST_BATCH, description="How many customers are pushed at most.")
+    int,
+    Field(strict=True, ge=1, le=LARGEST_BATCH, description="How many customers are taken up at a time."),
+    BeforeValidator(_integral),
 ]
 
 
