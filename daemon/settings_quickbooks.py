@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from connectors.quickbooks.addresses import check_address
 from connectors.quickbooks.errors import AddressRefusedError
 from connectors.quickbooks.options import Limits, Options
-from connectors.quickbooks.session import check_address
 
 _PLACE = re.compile(r"notes|nothing|definition:[A-Za-z0-9._-]{1,60}")
 
@@ -47,6 +47,16 @@ class QuickBooksSettings(BaseModel):
                 raise ValueError(f"{name} goes to “{place}”; write notes, nothing or definition:ID")
         return value
 
+    @field_validator("api_url", "oauth_url")
+    @classmethod
+    def _hosts(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                check_address(value, simulator=True)
+            except AddressRefusedError as error:
+                raise ValueError(error.message.rstrip(".")) from None
+        return value
+
     @field_validator("redirect_url")
     @classmethod
     def _redirect(cls, value: str | None) -> str | None:
@@ -61,11 +71,6 @@ class QuickBooksSettings(BaseModel):
             raise ValueError(f'{given[0]} is for environment = "simulator": Intuit\'s own addresses are known')
         if self.environment == "simulator" and not self.api_url:
             raise ValueError('environment = "simulator" needs quickbooks.api_url, as in http://127.0.0.1:8473')
-        for name in given:
-            try:
-                check_address(getattr(self, name), simulator=True)
-            except AddressRefusedError as error:
-                raise ValueError(f"{name}: {error.message.rstrip('.')}") from None
         return self
 
     def options(self) -> Options:

@@ -17,13 +17,14 @@ from intuitlib.client import AuthClient
 from intuitlib.enums import Scopes
 from intuitlib.exceptions import AuthClientError
 
+from connectors.quickbooks.addresses import check_address
 from connectors.quickbooks.errors import (
     AddressRefusedError,
     QuickBooksBlockedError,
     QuickBooksUnavailableError,
 )
 from connectors.quickbooks.options import Options
-from connectors.quickbooks.session import UnansweredError, UnsentError, Wire, check_address
+from connectors.quickbooks.session import UnansweredError, UnsentError, Wire
 
 
 @dataclass(frozen=True)

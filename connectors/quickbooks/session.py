@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -22,19 +21,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 
-from connectors.quickbooks.errors import AddressRefusedError
+from connectors.quickbooks.addresses import check_address
 
-INTUIT = frozenset(
-    {
-        "quickbooks.api.intuit.com",
-        "sandbox-quickbooks.api.intuit.com",
-        "oauth.platform.intuit.com",
-        "developer.intuit.com",
-        "developer.api.intuit.com",
-        "appcenter.intuit.com",
-    }
-)
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 64 * 1024 * 1024  # 1000 customers are some 3 MB
 _TALKATIVE = ("urllib3", "requests", "requests_oauthlib", "oauthlib", "intuitlib", "quickbooks")
@@ -46,28 +34,6 @@ class UnsentError(Exception):
 
 class UnansweredError(Exception):
     """The request may have been received; no whole answer came back in time."""
-
-
-def check_address(url: str, *, simulator: bool) -> None:
-    """Refuse an address that may not be talked to. Raises AddressRefusedError naming the host.
-
-    Intuit's hosts by https; where `simulator`, loopback too, by http or https.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = (parts.hostname or "").lower(), parts.port
-    except ValueError:
-        raise AddressRefusedError(
-            "An address for QuickBooks cannot be read.", hint="Correct quickbooks.api_url or quickbooks.oauth_url."
-        ) from None
-    if parts.username is None and host in LOOPBACK and simulator and parts.scheme in ("http", "https"):
-        return
-    if parts.username is None and parts.scheme == "https" and host in INTUIT and port in (None, 443):
-        return
-    raise AddressRefusedError(
-        f"The host “{host}” ({parts.scheme}) is not one that QuickBooks is reached at.",
-        hint='Intuit\'s hosts are allowed by https; loopback with quickbooks.environment = "simulator" only.',
-    )
 
 
 class Wire:

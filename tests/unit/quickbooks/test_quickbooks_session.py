@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from connectors.quickbooks.addresses import check_address
 from connectors.quickbooks.errors import AddressRefusedError
-from connectors.quickbooks.session import UnansweredError, UnsentError, Wire, check_address
+from connectors.quickbooks.session import UnansweredError, UnsentError, Wire
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
