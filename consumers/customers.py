@@ -454,6 +454,25 @@ class CustomerStore:
             self._reserve(connection, [(h.record, naming.key(h.display_name)) for h in helds if h.display_name])
         return len(wanted)
 
+    def last_sweep(self) -> float | None:
+        """When the company was last compared with the map, in seconds since 1970."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT extract(epoch FROM swept_at)::float8 FROM rowtide.customer_sweep "
+                "WHERE realm_id = %s AND instance = %s",
+                [self.realm_id, self.instance],
+            ).fetchone()
+        return None if row is None else float(row[0])
+
+    def swept(self, at: float) -> None:
+        """Note that the company was compared with the map."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO rowtide.customer_sweep VALUES (%s, %s, to_timestamp(%s)) "
+                "ON CONFLICT (realm_id, instance) DO UPDATE SET swept_at = excluded.swept_at",
+                [self.realm_id, self.instance, at],
+            )
+
     # --- telling ---
 
     def tell(self, append: Callable[[Sequence[Told]], None], told: Callable[[], None] = lambda: None) -> int:

@@ -21,6 +21,7 @@ import structlog
 
 from connectors.errors import RowtideError
 from connectors.failpoints import failpoint
+from connectors.log import TopicPartition
 from connectors.quickbooks import realm, resolve
 from connectors.quickbooks.clock import Clock
 from connectors.quickbooks.customer import Company, read_places
@@ -184,19 +185,30 @@ class Work:
         """Settle what has no recorded outcome and is due. Returns how many records that were."""
         return sum(1 for _ in self._share_out(self.store.unsettled(), together=True))
 
-    def push(self, records: Sequence[str], *, due_only: bool = True) -> list[Item]:
-        """Bring records as far as they come now; those that others work on are left out."""
+    def push(self, records: Sequence[str], *, due_only: bool = True, reactivate: bool = False) -> list[Item]:
+        """Bring records as far as they come now; those that others work on are left out.
+
+        Args:
+            records: to bring.
+            due_only: whether what is not due is left out.
+            reactivate: take their customers back into use first.
+        """
         size = BATCH if len(records) >= BATCH else 1
         groups = [list(records[start : start + size]) for start in range(0, len(records), size)]
         if size > 1 and len(groups[-1]) < BATCH:
             groups[-1:] = [[record] for record in groups[-1]]
-        return list(self._share_out(groups, due_only=due_only))
+        return list(self._share_out(groups, due_only=due_only, reactivate=reactivate))
 
     def _share_out(
-        self, groups: Sequence[Sequence[str]], *, together: bool = False, due_only: bool = True
+        self,
+        groups: Sequence[Sequence[str]],
+        *,
+        together: bool = False,
+        due_only: bool = True,
+        reactivate: bool = False,
     ) -> Iterable[Item]:
         def one(group: Sequence[str]) -> list[Item]:
-            return self._member(group, together=together, due_only=due_only)
+            return self._member(group, together=together, due_only=due_only, reactivate=reactivate)
 
         contexts = [contextvars.copy_context() for _ in groups]  # the log lines belong to this thread's instance
         futures = [self._pool.submit(context.run, one, group) for context, group in zip(contexts, groups, strict=True)]
@@ -213,7 +225,7 @@ class Work:
             raise failure
         return items
 
-    def _member(self, group: Sequence[str], *, together: bool, due_only: bool) -> list[Item]:
+    def _member(self, group: Sequence[str], *, together: bool, due_only: bool, reactivate: bool) -> list[Item]:
         """Work on some records in one session. Runs in a thread of the pool."""
         if self.stop.is_set() or self.blocked:
             return []
@@ -224,6 +236,8 @@ class Work:
                 return []
             try:
                 pusher = self._pusher(store)
+                for item in items:
+                    item.reactivates = reactivate
                 pusher.push(items)
             finally:
                 store.release([item.held.record for item in items])
@@ -314,18 +328,35 @@ def currency(app: App, clock: Callable[[], float] = time.monotonic) -> Currency:
         lambda: {place: extent.end for place, extent in app.log.extents(app.topics).items()},
         lambda positions: not app.log.read(dict(positions), limit=1),
         clock,
-        lag_ms=app.worker.source_lag_ms if app.worker is not None else None,
     )
 
 
 def require_current(app: App, stop: threading.Event) -> None:
-    """Wait a little for the models to hold what the log holds. Raises NotCurrentError."""
-    is_current = currency(app)
-    until = time.monotonic() + _PATIENCE
+    """Wait a little for the models to hold what the log holds at this moment. Raises NotCurrentError.
+
+    What was told of pushes is needed only where the map was lost: else the map is newer than the log.
+    """
     with connect(app.dsn) as connection:
-        while not is_current(connection):
+        row = connection.execute(
+            "SELECT EXISTS (SELECT FROM rowtide.customer WHERE instance = %s)", [app.name]
+        ).fetchone()
+        topics = app.domain.topics if row == (True,) else app.topics
+        ends = {place: extent.end for place, extent in app.log.extents(topics).items()}
+        until = time.monotonic() + _PATIENCE
+        while not _holds(app, connection, ends):
             if time.monotonic() >= until or stop.wait(0.1):
                 raise NotCurrentError
+
+
+def _holds(app: App, connection: Connection, ends: Mapping[TopicPartition, int]) -> bool:
+    rows = connection.execute(
+        "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s", [app.name]
+    ).fetchall()
+    stored = {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+    positions = {place: stored.get(place, 0) for place in ends}
+    if all(positions[place] >= end for place, end in ends.items()):
+        return True
+    return not app.log.read(positions, limit=1)  # some logs end behind their last record
 
 
 __all__ = ["NoCustomersError", "NotAdoptedError", "NotCurrentError", "QuickBooksError", "Work", "opened", "tell"]

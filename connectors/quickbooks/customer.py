@@ -248,6 +248,16 @@ def attributes_of(entity: Entity) -> dict[str, str]:
     return found
 
 
+def known_of(entity: Entity, wished: Wished) -> dict[str, str]:
+    """The attributes that a customer holds and a wish has too: what the wish has nothing for is not ours to empty."""
+    ready = prepare(wished, Company()).attributes
+    return {
+        name: value
+        for name, value in attributes_of(entity).items()
+        if name in ready or name in ("DisplayName", "CustomerTypeRef")
+    }
+
+
 def differences(sent: Mapping[str, str], entity: Entity) -> list[str]:
     """The names of the attributes in which a customer differs from what was sent to it; Notes by lines."""
     held = attributes_of(entity)

@@ -196,6 +196,13 @@ def plan(wished: Wished, held: Held, company: Company, taken: Collection[str] = 
     return Plan(Next.NOTHING, tuple(remarks))
 
 
+def reactivation(held: Held) -> Change:
+    """The request that takes a deactivated customer back into use, under the name it had."""
+    name = {"DisplayName": held.display_name} if held.display_name else {}
+    body = {**update_body(held.quickbooks_id or "", held.sync_token or "0", name), "Active": True}
+    return Change("update", body, name)
+
+
 def pruned(held: Held, wished: Wished, company: Company) -> Held:
     """Without the memory of refused values that are wished no more."""
     present = _optional(wished, company)
@@ -402,22 +409,21 @@ def applied(held: Held, request: Request, entity: Entity, now: float, by: str) -
     )
 
 
-def read(held: Held, entity: Entity, *, keep_sent: bool) -> Held:
+def read(held: Held, entity: Entity, sent: Mapping[str, str] | None = None) -> Held:
     """What is known once the customer was read.
 
     Args:
         held: as known before.
         entity: the customer now.
-        keep_sent: what was sent is known, and a person may have changed it since: what they changed stays. Where it is
-            not known, what QuickBooks holds counts as sent.
+        sent: what counts as sent from now on; None: what was sent. Then what a person changed since stays.
     """
-    known = attributes_of(entity)
-    name = {"DisplayName": known["DisplayName"]} if "DisplayName" in known else {}
+    name = attributes_of(entity).get("DisplayName")
+    named = {"DisplayName": name} if name else {}
     return replace(
         held,
         sync_token=str(entity.get("SyncToken", held.sync_token or "0")),
-        sent={**held.sent, **name} if keep_sent and held.sent is not None else known,
-        display_name=known.get("DisplayName") or held.display_name,
+        sent={**(held.sent if sent is None and held.sent is not None else sent or {}), **named},
+        display_name=name or held.display_name,
         notes=str(entity.get("Notes") or ""),
     )
 

@@ -157,7 +157,7 @@ class Outcomes:
         elif item.open.refusals >= decide.FEW:
             self._settle(item, self._parked(item, "QuickBooks could not process it (6000)"), "refused 6000")
         else:
-            self._settle(item, decide.read(item.held, entity, keep_sent=True), "made anew")
+            self._settle(item, decide.read(item.held, entity), "made anew")
 
     def _resolve_gone(self, item: Item) -> None:
         entity = self.by_id(item)

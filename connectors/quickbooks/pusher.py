@@ -20,7 +20,7 @@ from connectors.failpoints import failpoint
 from connectors.quickbooks import decide
 from connectors.quickbooks.batch import batched, in_batches, is_as_it_was, operations
 from connectors.quickbooks.client import Answer
-from connectors.quickbooks.customer import Company
+from connectors.quickbooks.customer import Company, known_of
 from connectors.quickbooks.decide import Change, Held, Next, Request
 from connectors.quickbooks.outcomes import ATTEMPTS, NO_NAME, Outcomes
 from connectors.quickbooks.workload import Client, Counts, Item, Pack, Store
@@ -134,6 +134,9 @@ class Pusher:
                 self._outcomes.leave(item)
                 continue
             planned = decide.plan(item.wished, item.held, self.company, item.taken)
+            if item.reactivates and item.held.quickbooks_id is not None:
+                planned = replace(planned, step=decide.reactivation(item.held))
+                item.reactivates = False
             if isinstance(planned.step, Change):
                 step = planned.step
                 request = decide.new_request(self._realm, self._instance, item.held, step, item.wished, self._now())
@@ -178,8 +181,8 @@ class Pusher:
             return
         if entity is None or decide.inactive(entity):
             self._outcomes.park_unusable(item, entity)
-        else:
-            item.held = decide.read(item.held, entity, keep_sent=False)
+        elif item.wished is not None:
+            item.held = decide.read(item.held, entity, known_of(entity, item.wished))
 
     # --- sending ---
 

@@ -27,6 +27,7 @@ class Item:
         error: why it did not come through, for people; None where it did or only waits.
         taken: keys of display names that other records of ours have.
         remarks: what QuickBooks holds otherwise than it was sent.
+        reactivates: whether its customer is to be taken back into use first.
     """
 
     held: Held
@@ -36,6 +37,7 @@ class Item:
     error: str | None = None
     taken: set[str] = field(default_factory=set)
     remarks: tuple[str, ...] = ()
+    reactivates: bool = False
 
     @property
     def open(self) -> Request:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from connectors.quickbooks import realm
 from connectors.quickbooks.clock import SystemClock
 from connectors.state import connect as connect_state
-from daemon.cli import simulate
+from daemon.cli import reconcile, simulate
 from daemon.cli.common import JSON_OPTION, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command("disconnect")(disconnect)
     group.command("pause")(pause)
     group.command("resume")(resume)
+    reconcile.register(group)
     simulate.register(group)
     app.add_typer(group, name="quickbooks")
 
@@ -92,6 +92,7 @@ def _consent(options: Options, oauth: OAuth, *, paste: bool, browser: bool, seco
 
 def _name(app: Any) -> str | None:
     """The company's name, which proves that the tokens work; None where QuickBooks does not answer."""
+    from connectors.quickbooks import realm  # noqa: PLC0415 - what talks HTTP is slow to import
     from connectors.quickbooks.errors import QuickBooksError  # noqa: PLC0415
 
     client = realm.open_client(app.dsn, app.settings.quickbooks.options(), SystemClock(), app.name)
@@ -107,6 +108,7 @@ def _name(app: Any) -> str | None:
 
 def status(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
     """The connected company: state and why, ends of the tokens, what was used of the limits, what is unresolved."""
+    from connectors.quickbooks import realm  # noqa: PLC0415 - what talks HTTP is slow to import
     from connectors.quickbooks.status import status as told  # noqa: PLC0415
 
     with context.obj.app() as app, connect_state(app.dsn) as connection:
@@ -152,6 +154,7 @@ def disconnect(
     json_output: bool = JSON_OPTION,
 ) -> None:
     """Have Intuit revoke the consent, and forget the tokens. What is known of the customers stays."""
+    from connectors.quickbooks import realm  # noqa: PLC0415 - what talks HTTP is slow to import
     from daemon import connecting  # noqa: PLC0415
 
     with context.obj.app() as app, connect_state(app.dsn) as connection:
@@ -173,15 +176,21 @@ def pause(
     json_output: bool = JSON_OPTION,
 ) -> None:
     """Send nothing to QuickBooks until `rowtide quickbooks resume`; the derived tables go on."""
+    from connectors.quickbooks import realm  # noqa: PLC0415 - what talks HTTP is slow to import
+
     _change(context, "paused", lambda connection, found, now: realm.pause(connection, found, reason, now), json_output)
 
 
 def resume(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
     """Send again after a pause, or after a stop whose cause is gone."""
+    from connectors.quickbooks import realm  # noqa: PLC0415 - what talks HTTP is slow to import
+
     _change(context, "resumed", realm.resume, json_output)
 
 
 def _change(context: typer.Context, word: str, change: Any, json_output: bool) -> None:
+    from connectors.quickbooks import realm  # noqa: PLC0415 - what talks HTTP is slow to import
+
     now = SystemClock().now()
     with context.obj.app() as app, connect_state(app.dsn) as connection:
         found = realm.require_realm(connection)
