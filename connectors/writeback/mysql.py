@@ -14,7 +14,7 @@ from pymysql.cursors import Cursor
 from connectors.capture.mysql.connection import Connection, connect, quoted, read_dsn, rows
 from connectors.capture.mysql.errors import code, stopping
 from connectors.capture.running import SourceUnavailableError
-from connectors.writeback.columns import ColumnsUnfitError, Wanted, unfit
+from connectors.writeback.columns import ColumnsUnfitError, Wanted, family, unfit
 from connectors.writeback.updates import (
     Row,
     RowsBusyError,
@@ -128,7 +128,9 @@ class MySQLFlags:
         elif data in ("varchar", "char"):
             wanted.require_family(f"character varying({length})")
         else:
-            wanted.require_family(_declared(data, type_))
+            # An integer of one digit is a truth only where one is declared.
+            whole = data == "tinyint" and family(wanted.type) == "integer"
+            wanted.require_family("smallint" if whole else _declared(data, type_))
         return []
 
     def _type(self, connection: Connection, wanted: Wanted) -> str:

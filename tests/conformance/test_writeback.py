@@ -380,6 +380,8 @@ def test_columns_are_found_whatever_the_case_of_their_names(source: Any, flags: 
         f"CREATE TABLE mixed ({quote}appl_Id{quote} int PRIMARY KEY, {quote}QuickBk_Status{quote} int)",
         "INSERT INTO mixed VALUES (1, NULL), (2, 1)",
     )
+    if source.kind == "mysql":
+        source.execute("ALTER TABLE mixed MODIFY QuickBk_Status tinyint(1)")  # holds 3 all the same
     assert flags.missing([Wanted("mixed", "quickbk_status", "integer")]) == []
     target = Target("mixed", ("appl_id",), ("quickbk_status",), ("quickbk_status",))
     written = flags.write(target, [Update((1,), (3,), (None,)), Update((2,), (3,), (0,)), Update((9,), (3,), (0,))])
