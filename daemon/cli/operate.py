@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -30,13 +31,26 @@ def demo(
     ),
     json_output: bool = JSON_OPTION,
     data: Path = typer.Option(None, "--data", help="Folder of the Sakila data set, instead of a generated shop."),
+    domain: Literal["rental", "mis"] = typer.Option(None, "--domain", help="Show only one: the shop or the school."),
 ) -> None:
-    """Show a rental shop live: source, capture, derived tables, all on the embedded database."""
-    from daemon.demo import run_demo  # noqa: PLC0415 - Faker is slow to import and only the demo needs it
+    """Show a rental shop and a school live: sources, capture, derived tables, customers in a QuickBooks that is simulated."""
+    from daemon.demo import DOMAINS, run_demo  # noqa: PLC0415 - Faker is slow to import and only the demo needs it
 
+    chosen = domain or context.obj.domain
+    if chosen is not None and chosen not in DOMAINS:
+        raise RowtideError(f"The demo does not show “{chosen}”.", hint=f"It shows {' and '.join(DOMAINS)}.")
     loaded = context.obj.load()
     state = Path(context.obj.state) if context.obj.state else None
-    raise typer.Exit(run_demo(loaded.settings, seconds=seconds, json_output=json_output, data=data, state=state))
+    raise typer.Exit(
+        run_demo(
+            loaded.settings,
+            seconds=seconds,
+            json_output=json_output,
+            data=data,
+            state=state,
+            domains=[chosen] if chosen else DOMAINS,
+        )
+    )
 
 
 def init(

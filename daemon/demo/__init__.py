@@ -1,4 +1,7 @@
-"""The demo: a shop, its capture and the rental domain on one embedded PostgreSQL, business time running fast."""
+"""The demo: a shop and a school, their captures and domains on one embedded PostgreSQL, a QuickBooks simulated beside.
+
+Business time of the shop runs fast; the school and QuickBooks live in real time.
+"""
 
 from __future__ import annotations
 
@@ -8,202 +11,197 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from pydantic import SecretStr
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, Group
 from rich.live import Live
+from rich.panel import Panel
 
 from connectors.embedded import EmbeddedPostgres
+from connectors.errors import RowtideError
 from daemon import logging
-from daemon.app import App, open_app
 from daemon.cli.common import print_json
-from daemon.demo.shop import create_shop, run_traffic
-from daemon.demo.view import Rates, draw
-from daemon.sakila import load_sakila
-from daemon.service import serve
+from daemon.demo.part import Part
+from daemon.service import Page
 from daemon.settings import Settings
-from daemon.times import BusinessTime
 
-SOURCE_DATABASE = "shop"
-RATE = 21_600.0  # a day in four seconds
-TRANSACTIONS_PER_SECOND = 50.0
+DOMAINS = ("rental", "mis")
 SEED = 7
-GENERATED_START = datetime(2026, 3, 2, 8, tzinfo=UTC)
-SAKILA_START = datetime(2006, 2, 14, 16, tzinfo=UTC)  # just after its last rental
+_SETTLE = 30.0  # seconds for the log
+_SETTLE_CUSTOMERS = 150.0  # QuickBooks' limits run in real time, and one refusal pauses everything for a minute
 
 
 def run_demo(
-    settings: Settings, *, seconds: float | None, json_output: bool, data: Path | None, state: Path | None
+    settings: Settings,
+    *,
+    seconds: float | None,
+    json_output: bool,
+    data: Path | None,
+    state: Path | None,
+    domains: Sequence[str] = DOMAINS,
 ) -> int:
-    """Run until interrupted or for so many seconds; returns 1 if verify then finds a difference."""
+    """Run until interrupted or for so many seconds.
+
+    Returns 1 if verify then finds a difference, or not everybody is one customer.
+    """
+    if data is not None and "rental" not in domains:
+        raise RowtideError("--data is about the shop.", hint="Leave --domain away, or say --domain rental.")
     logging.configure("warning", settings.log_format)
     console = Console(stderr=True)
     with ExitStack() as stack:
         folder = state or Path(tempfile.mkdtemp(prefix="rowtide-demo-"))
         if state is None:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        settings = settings.model_copy(
+            update={"web": settings.web.model_copy(update={"enabled": settings.web.enabled and not json_output})}
+        )
         server = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
-        start = SAKILA_START if data is not None else GENERATED_START
-        source, fresh = server.dsn(SOURCE_DATABASE), _is_fresh(server)
-        if fresh:
-            console.print("loading the shop …", highlight=False)
-            server.ensure_database(SOURCE_DATABASE)
-            _fill(source, data, start)
-        began = time.time()
-        business = BusinessTime(_start_ms(source, start), RATE, began=began)
-        demo_settings = settings.model_copy(
-            update={
-                "domain": "rental",
-                "state": settings.state.model_copy(update={"folder": folder, "dsn": None}),
-                "source": settings.source.model_copy(
-                    update={"kind": "postgres", "dsn": SecretStr(source), "heartbeat_seconds": 1.0}
-                ),
-                "web": settings.web.model_copy(update={"enabled": settings.web.enabled and not json_output}),
-            }
-        )
-        app = stack.enter_context(open_app(demo_settings, time=business))
-        return _show(app, source, business, seconds=seconds, json_output=json_output, console=console)
+        show = _Show(stack, console, quietly=json_output)
+        show.open(settings, server, folder, domains, data)
+        return show.run(seconds)
 
 
-def _is_fresh(server: EmbeddedPostgres) -> bool:
-    with psycopg.connect(server.dsn()) as connection:
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [SOURCE_DATABASE]).fetchone()
-    return found is None
+class _Show:
+    """What is on show, from its start to its summary."""
 
+    def __init__(self, stack: ExitStack, console: Console, *, quietly: bool) -> None:
+        self._stack = stack
+        self._console = console
+        self._quietly = quietly
+        self._parts: list[Part] = []
+        self._quiet, self._stop = threading.Event(), threading.Event()
+        self._failures: list[Exception] = []
+        self._began = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._quiet.set())
 
-def _fill(source: str, data: Path | None, start: datetime) -> None:
-    if data is None:
-        with psycopg.connect(source) as connection:
-            create_shop(connection, start.replace(tzinfo=None), seed=SEED)
-        return
-    load_sakila(data, source)
-    with psycopg.connect(source) as connection:
-        connection.execute("ALTER TABLE inventory ADD COLUMN status text DEFAULT 'available'")
-        for table in ("rental", "payment"):
-            row = connection.execute(f"SELECT max({table}_id) + 1 FROM {table}").fetchone()
-            first = row[0] if row else 1
-            connection.execute(
-                f"ALTER TABLE {table} ALTER {table}_id ADD GENERATED BY DEFAULT AS IDENTITY (START {first})"
-            )
-        connection.execute("ALTER TABLE rental ALTER last_update SET DEFAULT now()")
+    def open(
+        self, settings: Settings, server: EmbeddedPostgres, folder: Path, domains: Sequence[str], data: Path | None
+    ) -> None:
+        """Set up each domain and begin with it while the next is set up."""
+        if "rental" in domains:
+            from daemon.demo.rental import open_rental  # noqa: PLC0415 - a domain that is not shown is not waited for
 
+            self._say("loading the shop …")
+            self._begin(open_rental(self._stack, settings, server, folder, data=data, seed=SEED))
+        if "mis" in domains:
+            from daemon.demo.mis import open_school  # noqa: PLC0415
 
-def _start_ms(source: str, start: datetime) -> int:
-    """Where business time begins: behind everything in the shop, also in a state folder used before."""
-    with psycopg.connect(source) as connection:
-        row = connection.execute(
-            "SELECT greatest(max(rental_date), max(return_date)) FROM rental WHERE rental_date < 'infinity'"
-        ).fetchone()
-    latest = row[0].replace(tzinfo=UTC) if row and row[0] else start
-    return int(max(latest, start).timestamp() * 1000)
+            self._say("loading the school, connecting it to QuickBooks, simulated …")
+            school = open_school(self._stack, settings, server, folder, seed=SEED)
+            self._begin(school)
+            self._say(f"its customers appear at {school.url}/")
+        if settings.web.enabled:
+            page = Page([part.app for part in self._parts], self._stack)
+            page.open(wait=page.is_led())
+            self._say(f"tables and reports at http://{settings.web.host}:{settings.web.port}/")
 
+    def _begin(self, part: Part) -> None:
+        self._parts.append(part)
+        self._stack.callback(self._end, part)
+        part.start(self._quiet, self._stop, self._failures)
 
-def _show(
-    app: App, source: str, business: BusinessTime, *, seconds: float | None, json_output: bool, console: Console
-) -> int:
-    stop, quiet = threading.Event(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: quiet.set())
-    rates, result = Rates(), {}
-    failures: list[BaseException] = []
-    app.init()
+    def _end(self, part: Part) -> None:
+        """Before its app is closed, however this ends."""
+        self._quiet.set()
+        self._stop.set()
+        part.join("traffic")
+        part.join("service")
 
-    def work() -> None:
-        try:
-            result.update(serve(app, stop, on_batch=rates.add))
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
-            failures.append(error)
-            quiet.set()
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
 
-    worker = threading.Thread(target=work, name="service")
-    traffic = threading.Thread(
-        target=run_traffic,
-        args=(source, business, quiet),
-        kwargs={"rate": TRANSACTIONS_PER_SECOND, "seed": SEED},
-        name="traffic",
-    )
-    began = time.monotonic()
-    worker.start()
-    traffic.start()
-    _watch(app, rates, quiet, began=began, seconds=seconds, quietly=json_output, console=console)
-    quiet.set()
-    traffic.join()
-    _settle(app, failures)
-    stop.set()
-    worker.join()
-    if failures:
-        raise failures[0]
-    return _summary(app, rates, result, seconds=time.monotonic() - began, json_output=json_output)
+    def run(self, seconds: float | None) -> int:
+        """Until it is time to end; then wait until everything has come through, and prove it."""
+        self._watch(None if seconds is None else time.monotonic() + seconds)
+        self._quiet.set()
+        for part in self._parts:
+            part.join("traffic")
+        self._settle()
+        self._stop.set()
+        for part in self._parts:
+            part.join("service")
+        if self._failures:
+            raise self._failures[0]
+        return self._summary()
 
+    def _watch(self, end: float | None) -> None:
+        """Draw until it is time to end."""
 
-def _watch(
-    app: App,
-    rates: Rates,
-    quiet: threading.Event,
-    *,
-    began: float,
-    seconds: float | None,
-    quietly: bool,
-    console: Console,
-) -> None:
-    """Draw until it is time to end."""
+        def over() -> bool:
+            return self._quiet.is_set() or (end is not None and time.monotonic() >= end)
 
-    def over() -> bool:
-        return quiet.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
-
-    if console.is_terminal and not quietly:
-        with Live(draw(app, rates), console=console, screen=True, refresh_per_second=4) as live:
-            while not over():
-                live.update(draw(app, rates))
-                quiet.wait(0.25)
-        return
-    while not over():
-        quiet.wait(min(2.0, seconds or 2.0))
-        if not quietly:
-            status = app.status()
-            events, _, mean = rates.recent()
-            rows = ", ".join(f"{name} {count}" for name, count in status["rows"].items())
-            sys.stderr.write(f"{status['clock']}  {events:.0f} events/s, {mean:.1f} ms a batch  {rows}\n")
-
-
-def _settle(app: App, failures: list[BaseException], patience: float = 30) -> None:
-    """Wait until the worker has caught up with the log, which gets no more traffic."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end and not failures:
-        if sum(app.status()["lag_events"].values()) == 0:
+        if self._console.is_terminal and not self._quietly:
+            with Live(self._picture(), console=self._console, screen=True, auto_refresh=False) as live:
+                while not over():
+                    live.update(self._picture(), refresh=True)
+                    self._quiet.wait(0.25)
             return
-        threading.Event().wait(0.1)
+        while not over():
+            self._quiet.wait(2.0 if end is None else max(0.0, min(2.0, end - time.monotonic())))
+            if not self._quietly:
+                sys.stderr.writelines(f"{part.line()}\n" for part in self._parts)
 
+    def _picture(self) -> Group:
+        pieces: list[Any] = []
+        for part in self._parts:
+            first, *tables = part.draw()
+            pieces += [Panel(first, padding=(0, 1)), Columns(tables, padding=(0, 3))]
+        return Group(*pieces)
 
-def _summary(app: App, rates: Rates, result: dict[str, Any], *, seconds: float, json_output: bool) -> int:
-    checks = app.verify()
-    clean = all(check.clean for check in checks)
-    lags = sorted(rates.lags) or [0.0]
-    # Business time runs faster than real time, and lag is told in real milliseconds.
-    lag = {
-        "p50_ms": round(lags[len(lags) // 2] / RATE, 2),
-        "p99_ms": round(lags[int(len(lags) * 0.99)] / RATE, 2),
-        "events_behind": sum(app.status()["lag_events"].values()),
-    }
-    summary = {
-        "events": result.get("events", 0),
-        "batches": result.get("batches", 0),
-        "lag": lag,
-        "verify": {"clean": clean, "tables": [check.as_dict() for check in checks]},
-        "seconds": round(seconds, 1),
-        "business_time": app.clock().isoformat(),
-    }
-    if json_output:
-        print_json(summary)
-    else:
-        sys.stdout.write(
-            f"{summary['events']} events in {summary['batches']} batches; business time {summary['business_time']}; "
-            f"lag p50 {lag['p50_ms']} ms, p99 {lag['p99_ms']} ms\n"
-        )
-        sys.stdout.write(f"verify: {'every model equals its query' if clean else 'NOT CLEAN'}\n")
-    return 0 if clean else 1
+    def _settle(self) -> None:
+        """Wait until everything has come through; nothing new comes."""
+        for part in self._parts:
+            end = time.monotonic() + (_SETTLE if part.app.domain.push is None else _SETTLE_CUSTOMERS)
+            said, rounds = "", 0
+            # Twice in a row: what was pushed is told to the log, and flags in the source come back from there.
+            while rounds < 2 and time.monotonic() < end and not self._failures:
+                waits = part.waits()
+                rounds = 0 if waits else rounds + 1
+                if waits and not said and not self._quietly:
+                    said = f"{part.app.name}: waiting for {waits} …"
+                    self._say(said)
+                self._stop.wait(0.1)
+
+    def _summary(self) -> int:
+        from daemon.demo.mis import School  # noqa: PLC0415
+
+        checks = [(part.app.name, check) for part in self._parts for check in part.app.verify()]
+        clean = all(check.clean for _, check in checks)
+        lags = sorted(lag for part in self._parts for lag in part.lags()) or [0.0]
+        lag = {
+            "p50_ms": round(lags[len(lags) // 2], 2),
+            "p99_ms": round(lags[int(len(lags) * 0.99)], 2),
+            "events_behind": sum(part.behind() for part in self._parts),
+        }
+        summary: dict[str, Any] = {
+            "events": sum(part.result.get("events", 0) for part in self._parts),
+            "batches": sum(part.result.get("batches", 0) for part in self._parts),
+            "lag": lag,
+            "verify": {"clean": clean, "tables": [{"domain": name, **check.as_dict()} for name, check in checks]},
+            "seconds": round(time.monotonic() - self._began, 1),
+            "business_time": self._parts[0].app.clock().isoformat(),
+        }
+        school = next((part for part in self._parts if isinstance(part, School)), None)
+        figures = school.figures() if school else None
+        if figures:
+            summary["customers"] = {**figures.__dict__, "one_each": figures.one_each}
+        if self._quietly:
+            print_json(summary)
+        else:
+            sys.stdout.write(
+                f"{summary['events']} events in {summary['batches']} batches; business time {summary['business_time']}; "
+                f"lag p50 {lag['p50_ms']} ms, p99 {lag['p99_ms']} ms\n"
+            )
+            sys.stdout.write(f"verify: {'every model equals its query' if clean else 'NOT CLEAN'}\n")
+            if figures:
+                outcome = "each is one customer" if figures.one_each else "NOT ONE EACH"
+                sys.stdout.write(
+                    f"QuickBooks: {figures.admitted} admitted, {figures.synced} synced, {figures.pending} pending, "
+                    f"{figures.failed} failed, {figures.duplicates} duplicates, {figures.missing} missing: {outcome}\n"
+                )
+        return 0 if clean and (figures is None or figures.one_each) else 1

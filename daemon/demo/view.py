@@ -1,27 +1,18 @@
-"""The demo's terminal view: tables, late fees, lag and rates, drawn anew a few times a second."""
+"""The demo's terminal view: tables, lag, rates, customers, drawn anew a few times a second."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import zip_longest
 from time import monotonic
 from typing import Any
 
-from rich.columns import Columns
-from rich.console import Group
-from rich.panel import Panel
+from rich import box
 from rich.table import Table
 
 from consumers.worker import BatchStats
 from daemon.app import App
-
-TOP_FEES = (
-    "SELECT rental_id, last_name, days_overdue AS days, fee_amount AS fee, fee_status FROM late_fees "
-    "JOIN customer USING (customer_id) WHERE return_date IS NULL ORDER BY fee_amount DESC, rental_id LIMIT 8"
-)
-ITEMS = "SELECT status, count(*) AS items FROM inventory_status GROUP BY status ORDER BY status"
-STANDING = (
-    "SELECT status, count(*) AS customers, sum(balance) AS owed FROM customer_account GROUP BY status ORDER BY status"
-)
 
 
 class Rates:
@@ -49,27 +40,38 @@ class Rates:
         return events / self._seconds, len(batches) / self._seconds, mean
 
 
-def draw(app: App, rates: Rates) -> Group:
-    """One picture of the state."""
-    status = app.status()
+def head(title: str, status: dict[str, Any], rates: Rates) -> str:
+    """One line on a domain, for rich."""
     events, batches, mean = rates.recent()
-    behind = sum(status["lag_events"].values())
-    head = (
-        f"business time [bold]{status['clock']}[/]   {events:.0f} events/s in {batches:.0f} batches/s of {mean:.1f} ms   "
-        f"{behind} events behind   {status['parked']} parked"
+    clock = str(status["clock"] or "").partition(".")[0]
+    return (
+        f"[bold]{title}[/]   business time [bold]{clock}[/]   {events:.0f} events/s in {batches:.0f} batches/s of "
+        f"{mean:.1f} ms   {sum(status['lag_events'].values())} events behind   {status['parked']} parked"
     )
-    tables = _table("derived tables", ["table", "rows"], list(status["rows"].items()))
-    parts = [tables]
-    for title, query in (("late fees, still growing", TOP_FEES), ("inventory", ITEMS), ("customers", STANDING)):
+
+
+def rows_table(status: dict[str, Any]) -> Table:
+    """The derived tables and their rows, in two columns: two domains are to fit on a screen."""
+    pairs = list(status["rows"].items())
+    half = (len(pairs) + 1) // 2
+    rows = [(*left, *right) for left, right in zip_longest(pairs[:half], pairs[half:], fillvalue=("", ""))]
+    return table("derived tables", ["table", "rows"] * 2, rows)
+
+
+def asked(app: App, queries: Sequence[tuple[str, str]]) -> list[Table]:
+    """Queries on the models, each as a table with its title."""
+    drawn = []
+    for title, query in queries:
         found = app.query(title, query)
-        parts.append(_table(title, found.columns, found.rows))
-    return Group(Panel(head, title="Rowtide"), Columns(parts))
+        drawn.append(table(title, found.columns, found.rows))
+    return drawn
 
 
-def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> Table:
-    table = Table(title=title, title_justify="left")
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """Rows as they are drawn; what they hold is no markup."""
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     for column in columns:
-        table.add_column(column)
+        drawn.add_column(column)
     for row in rows:
-        table.add_row(*[str(value) for value in row])
-    return table
+        drawn.add_row(*["" if value is None else str(value).replace("[", "\\[") for value in row])
+    return drawn
