@@ -216,6 +216,12 @@ def _one(app: App, sql: str, value: int | str) -> list[tuple[Any, ...]]:
         return connection.execute(sql, [value]).fetchall()
 
 
+def require_set_up(app: App) -> None:
+    """Raise InstanceError where the instance was not set up, or its tables are of other files."""
+    with connect(app.dsn) as connection:
+        instance.require(connection, app.name, app.analysis)
+
+
 def require_connected(app: App) -> None:
     """Raise where nothing can be sent: no company is connected, a person's consent is needed anew, or it is paused."""
     realm = customers.realm_status(app)

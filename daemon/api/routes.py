@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Query, Security
+from fastapi import APIRouter, Depends, Query, Security
 from fastapi.security import HTTPBearer
 
 from daemon import customers
@@ -59,7 +59,11 @@ _PUSHING: _Responses = {
 
 def routes(app: App, desk: Desk) -> APIRouter:
     """The addresses of an app."""
-    router = APIRouter(prefix=PREFIX, dependencies=[Security(_bearer)])
+
+    def is_set_up() -> None:
+        figures.require_set_up(app)
+
+    router = APIRouter(prefix=PREFIX, dependencies=[Security(_bearer), Depends(is_set_up)])
 
     @router.get("/analyze", responses=_READING, operation_id="analyze")
     def analyze() -> Success[Analysis]:

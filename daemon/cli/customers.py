@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from connectors.errors import RowtideError
+from connectors.state import connect
+from consumers.engine import instance
 from daemon import audit as audits
 from daemon.api.models import LARGEST_BATCH, LARGEST_PAGE
 from daemon.cli.common import JSON_OPTION, print_json, print_rows
@@ -73,6 +75,8 @@ def _opened(context: typer.Context) -> Iterator[App]:
                 f"The domain {app.name} has no customers for QuickBooks.",
                 hint="Name one that has: `rowtide --domain mis customers status`.",
             )
+        with connect(app.dsn) as connection:
+            instance.require(connection, app.name, app.analysis)
         yield app
 
 
