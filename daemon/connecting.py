@@ -33,6 +33,10 @@ class ConsentError(RowtideError):
     """What the browser brought is no consent to this connection."""
 
 
+class StrangerError(ConsentError):
+    """It was not brought by a browser that was sent from here."""
+
+
 @dataclass(frozen=True)
 class Consent:
     """What the browser brings: a code good for a few minutes, and the company that was chosen."""
@@ -61,7 +65,7 @@ def consent_of(address: str, state: str | None) -> Consent:
     query = parse_qs(urlsplit(address).query if "?" in address else address)
     told = {name: values[0] for name, values in query.items()}
     if state is not None and not hmac.compare_digest(told.get("state", "").encode(), state.encode()):
-        raise ConsentError(
+        raise StrangerError(
             "The answer does not belong to this attempt to connect (its state is another).",
             hint="Use the address that was printed last, and type `rowtide quickbooks connect` again.",
         )
@@ -92,8 +96,8 @@ class Waiting:
         try:
             self._found = consent_of(target, self._state)
         except ConsentError as error:
-            if "error" not in parse_qs(urlsplit(target).query):
-                return 400, "This was not the answer that is waited for", error.message  # not from our own attempt
+            if isinstance(error, StrangerError) or "error" not in parse_qs(urlsplit(target).query):
+                return 400, "This was not the answer that is waited for", error.message
             self._found = error
         self._came.set()
         if isinstance(self._found, ConsentError):
