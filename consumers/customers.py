@@ -449,7 +449,12 @@ class CustomerStore:
                 [self.realm_id, self.instance, self.now(), [held.record for held in helds]],
             )
             present = self._helds(connection, [held.record for held in helds])
-            wanted = [replace(held, version=present[held.record].version) for held in helds]
+            # The number of the last request stays: no requestid may come a second time.
+            wanted = [
+                replace(held, version=known.version, sequence=known.sequence)
+                for held in helds
+                for known in [present[held.record]]
+            ]
             self._save(connection, wanted)
             self._reserve(connection, [(h.record, naming.key(h.display_name)) for h in helds if h.display_name])
         return len(wanted)

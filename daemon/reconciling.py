@@ -52,6 +52,8 @@ def adoption(
     with opened(app, threads=1) as work:
         require_current(app, work.stop)
         imported = work.store.import_map()
+        if yes and work.realm.adopted_at is not None:
+            work.settle()
         wishes, helds = work.store.wishes(), work.store.helds()
         entities = [] if nothing else resolve.paged(work.client, _ALL)
         found = adopt.match(wishes, helds, entities, mapping=mapping, by_name=by_name)
