@@ -19,7 +19,7 @@ import psycopg
 from connectors.errors import RowtideError
 from connectors.event import Change, Truncate
 from connectors.log import Record, TopicPartition
-from connectors.source_rows import Key, Keys, Range, SourceRows, Written
+from connectors.source_rows import IncomparableError, Key, Keys, Range, SourceRows, Written
 from connectors.state import connect
 from connectors.table import Table
 from consumers.engine import instance, rebuild
@@ -72,6 +72,7 @@ class SourceCheck:
         missing, unexpected, different: rows that only the source has, that only the mirror has, that differ.
         moving: rows that changed each time they were looked at, and were not judged.
         keys: of the first rows that differ, with what is wrong.
+        refused: why the table could not be compared; empty where it was.
     """
 
     name: str
@@ -83,11 +84,12 @@ class SourceCheck:
     different: int = 0
     moving: int = 0
     keys: list[dict[str, Any]] = field(default_factory=list)
+    refused: str = ""
 
     @property
     def clean(self) -> bool:
-        """Whether the mirror has the source's rows."""
-        return not (self.missing or self.unexpected or self.different)
+        """Whether the mirror is known to have the source's rows."""
+        return not (self.missing or self.unexpected or self.different or self.refused)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -184,13 +186,17 @@ class _Comparison:
         for table in tables:
             check = checks[table.name]
             orderly = self._source.is_orderly(table)
-            for suspects in self._ranges(table, check) if orderly else self._pages(table, check):
-                pending.setdefault(table.name, set()).update(suspects)
-                if sum(map(len, pending.values())) >= _PENDING:
-                    self._judge(pending, checks)
-                    pending = {}
-                if self._request.on_progress is not None:
-                    self._request.on_progress(table.name, check.rows)
+            try:
+                for suspects in self._ranges(table, check) if orderly else self._pages(table, check):
+                    pending.setdefault(table.name, set()).update(suspects)
+                    if sum(map(len, pending.values())) >= _PENDING:
+                        self._judge(pending, checks)
+                        pending = {}
+                    if self._request.on_progress is not None:
+                        self._request.on_progress(table.name, check.rows)
+            except IncomparableError as error:
+                check.refused = error.message
+                pending.pop(table.name, None)
         self._judge(pending, checks)
         for check in checks.values():
             check.keys.sort(key=lambda entry: repr(entry["key"]))

@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from connectors.capture.running import CaptureStoppedError
 from connectors.table import Table
 
 Key = tuple[str, ...]
+
+
+class IncomparableError(CaptureStoppedError):
+    """The rows of one table cannot be looked up by their key; those of others can."""
 
 
 class Range(NamedTuple):
@@ -47,7 +52,8 @@ class Written(NamedTuple):
 class SourceRows(Protocol):
     """The declared tables of one source. Keys are text as PostgreSQL has it for the declared types.
 
-    All methods raise CaptureStoppedError where a person must act, and SourceUnavailableError where the source is gone.
+    All methods raise CaptureStoppedError where a person must act, and SourceUnavailableError where the source is gone;
+    those of one table IncomparableError.
     """
 
     def is_orderly(self, table: Table) -> bool:

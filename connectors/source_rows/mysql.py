@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -16,15 +18,16 @@ from connectors.capture.mysql.position import Place, Position, gtids
 from connectors.capture.mysql.preflight import binlog_status, check_table
 from connectors.capture.mysql.rows import Row, key_of
 from connectors.capture.mysql.types import Convert, Shape
-from connectors.capture.running import CaptureStoppedError
 from connectors.event import Source, encode_change
-from connectors.source_rows import Digest, Key, Keys, Range, Segment, Written, canonical
+from connectors.source_rows import Digest, IncomparableError, Key, Keys, Range, Segment, Written, canonical
 from connectors.table import Column, Table
 
 _WHOLE = frozenset({"smallint", "integer", "bigint"})
 _NUMBERS = frozenset({"integer", "decimal", "bit", "year"})
-_TEXTUAL = frozenset({"text", "enum", "set", "date", "datetime", "timestamp", "time", "uuid", "inet"})
-_PAGED = frozenset({"integer", "decimal", "bit", "year", "text", "date", "datetime", "timestamp", "uuid", "binary"})
+_TEXTUAL = frozenset({"text", "enum", "date", "datetime", "uuid"})
+_LISTS = frozenset({"enum", "set"})  # in order by number, and compared by text
+_FLOATS = frozenset({"float", "single"})
+_DOUBLE = " + 0e0"  # else a number without an exponent is a decimal
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _MOMENT = "'%%Y-%%m-%%d %%H:%%i:%%s.%%f'"
 
@@ -83,12 +86,9 @@ class MySQLRows:
 
     def page(self, table: Table, after: Sequence[str] | None, count: int) -> tuple[list[Written], Sequence[str] | None]:
         """See `SourceRows`."""
-        for place in table.key_positions:
-            shape = self._fields[table.name][place].shape
-            if shape is None or shape.kind not in _PAGED:  # an ENUM is in order by number and compared by text
-                raise _no_literal(table, shape)
         where, values = self._where(table, Range(None if after is None else tuple(after), None))
-        order = ", ".join(self._key_names(table))
+        shapes = self._key_shapes(table)
+        order = ", ".join(_ordered(n, s) for n, s in zip(self._key_names(table), shapes, strict=True))
         found = self._select(table, f"{where} ORDER BY {order} LIMIT {count}", values)
         last = [str(text) for text in key_of(table, found[-1])] if len(found) == count else None
         return [self._written(table, row) for row in found], last
@@ -159,10 +159,20 @@ class MySQLRows:
     def _key_names(self, table: Table) -> list[str]:
         return [quoted(self._fields[table.name][place].name) for place in table.key_positions]
 
+    def _key_shapes(self, table: Table) -> list[Shape]:
+        """How the source has the key's columns. Raises IncomparableError where a value of one cannot be written."""
+        shapes = []
+        for place in table.key_positions:
+            shape = self._fields[table.name][place].shape
+            if shape is None or shape.kind == "json":
+                raise _no_literal(table, shape)
+            shapes.append(shape)
+        return shapes
+
     def _where(self, table: Table, segment: Segment) -> tuple[str, list[str]]:
         """A condition written so that the key's index serves it, and its values."""
         names = self._key_names(table)
-        shapes = [self._fields[table.name][place].shape for place in table.key_positions]
+        shapes = self._key_shapes(table)
         if isinstance(segment, Keys):
             parts, values = list[str](), list[str]()
             for key in segment.keys:
@@ -179,7 +189,8 @@ class MySQLRows:
             for place in range(len(names)):
                 last = sign + ("=" if sign == "<" and place == len(names) - 1 else "")
                 equal = [f"{names[i]} = {literals[i][0]}" for i in range(place)]
-                ways.append(" AND ".join([*equal, f"{names[place]} {last} {literals[place][0]}"]))
+                further = f"{_ordered(names[place], shapes[place])} {last} {literals[place][0]}"
+                ways.append(" AND ".join([*equal, further]))
                 values += [v for i in range(place + 1) for v in literals[i][1]]
             parts.append("(" + " OR ".join(f"({way})" for way in ways) + ")")
         return " AND ".join(parts), values
@@ -214,18 +225,32 @@ def _field(table: Table, column: Column, found: SourceTable) -> _Field:
     return _Field(column, stored.name, stored.shape, types.target(stored.shape, column, table.name))
 
 
-def _literal(table: Table, shape: Shape | None, text: str) -> tuple[str, list[str]]:
+def _ordered(name: str, shape: Shape) -> str:
+    """The expression by which a key's column is in order, and whose order its literals have."""
+    return f"CONVERT({name} USING utf8mb4) COLLATE utf8mb4_bin" if shape.kind in _LISTS else name
+
+
+def _literal(table: Table, shape: Shape, text: str) -> tuple[str, list[str]]:
     """A key column's value, from its text in PostgreSQL, as it is written in a statement, with parameters."""
-    kind = "" if shape is None else shape.kind
+    kind = shape.kind
     if kind in _NUMBERS:
         if text in ("true", "false", "t", "f"):
             return str(int(text[0] == "t")), []
-        if kind == "bit" and shape is not None and len(text) == shape.size and not set(text) - {"0", "1"}:
+        if kind == "bit" and len(text) == shape.size and not set(text) - {"0", "1"}:
             return f"b'{text}'", []
         if _NUMBER.fullmatch(text):
             return text, []
     if kind == "timestamp":
         return "%s", [text.removesuffix("Z").removesuffix("+00")]
+    if kind == "time":
+        return "CAST(%s AS TIME(6))", [text.removesuffix("+00")]
+    if kind == "set":  # also from an array
+        return "%s", [re.sub(r'\\(.)|"', r"\1", text[1:-1]) if text[:1] == "{" else text]
+    if kind == "inet":
+        return "%s", [text.partition("/")[0]]
+    if kind in _FLOATS and (number := _finite(text)) is not None:
+        # Compared as doubles: a FLOAT's own value, not the nearest of its short text.
+        return repr(number if kind == "float" else struct.unpack("f", struct.pack("f", number))[0]) + _DOUBLE, []
     if kind in _TEXTUAL:
         return "%s", [text]
     if kind == "binary":
@@ -233,9 +258,18 @@ def _literal(table: Table, shape: Shape | None, text: str) -> tuple[str, list[st
     raise _no_literal(table, shape)
 
 
-def _no_literal(table: Table, shape: Shape | None) -> CaptureStoppedError:
+def _finite(text: str) -> float | None:
+    """The number in a text; None where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _no_literal(table: Table, shape: Shape | None) -> IncomparableError:
     kind = "a column that it lacks" if shape is None else f"of the kind {shape.kind}"
-    return CaptureStoppedError(
+    return IncomparableError(
         f"The rows of {table.name} cannot be looked up in the source by their key, which is {kind}.",
         hint="Compare the other tables: `rowtide verify --source --table NAME`.",
     )

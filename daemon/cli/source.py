@@ -42,6 +42,8 @@ def _tell(result: Result) -> None:
     rows = [(t.name, t.rows, t.missing, t.unexpected, t.different, t.moving) for t in result.tables]
     print_rows("", ["table", "rows", "missing", "unexpected", "different", "moving"], rows)
     for table in result.tables:
+        if table.refused:
+            typer.echo(f"NOT COMPARED: {table.refused}")
         for entry in table.keys:
             key = ", ".join(f"{name}={value}" for name, value in entry["key"].items())
             typer.echo(f"{table.name} {key}: {entry['is']}")
@@ -49,5 +51,5 @@ def _tell(result: Result) -> None:
         typer.echo("The mirror did not catch up in time: some of this may only be on its way. Does the daemon run?")
     if result.clean:
         typer.echo("the mirror is as the source")
-    else:
+    elif any(table.keys for table in result.tables):
         typer.echo("NOT CLEAN: find out what changed these rows; `rowtide replay` tells what the log says of them")

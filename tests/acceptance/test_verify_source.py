@@ -20,6 +20,9 @@ from psycopg.conninfo import conninfo_to_dict
 from sources import TypeCase
 
 from connectors.embedded import EmbeddedPostgres
+from connectors.source_rows import IncomparableError
+from connectors.source_rows.mysql import MySQLRows
+from connectors.table import Table
 from consumers.domain import load_domain
 from daemon.app import App, open_app
 from daemon.settings import Settings
@@ -321,3 +324,70 @@ def test_every_type_compares_as_it_is_captured(tmp_path: Path, place: Any, start
         made.mirror(*(f"UPDATE t_{name} SET {name} = NULL WHERE id = 0" for name, _ in columns))
         expected = {f"t_{name}": {("0", "different")} for name, case in columns if case.values[0][1] is not None}
         assert found(verify_source(app, Request())) == expected
+
+
+# --- keys that only MySQL's family has ---
+
+KEYS = {
+    "an_enum": ("enum('red','blue','a,b','Ä')", "varchar(10)", ["red", "blue", "a,b", "Ä"]),
+    "a_set": ("set('x','y','z')", "varchar(10)", ["", "x", "y", "x,y", "z", "x,y,z"]),
+    "a_time": ("time(3)", "interval", ["-100:00:00", "-00:00:00.500", "00:00:00", "09:59:59.999", "838:59:59"]),
+    "a_clock": ("time", "time", ["00:00:00", "12:30:00", "23:59:59"]),
+    "a_float": ("float", "real", ["-1.5", "0.1", "0.2", "3.4e38", "1e-20"]),
+    "a_double": ("double", "double precision", ["-1e300", "0.1", "0.30000000000000004", "16777217"]),
+    "an_address": ("inet6", "inet", ["::1", "2001:db8::2", "::ffff:10.0.0.1"]),
+    "a_bit": ("bit(9)", "bit(9)", ["0", "1", "300"]),
+    "an_instant": ("timestamp(6)", "timestamptz", ["2024-01-01 00:00:00.000001", "2024-07-01 12:00:00"]),
+}
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+def test_keys_of_every_type_are_compared(
+    tmp_path: Path, place: Any, start: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page, in their own order, also behind another column; what cannot be is told, and the others go on."""
+    tables = {}
+    for name, (_, declared, _) in KEYS.items():
+        tables[name] = (f"k {declared} PRIMARY KEY, v integer", "k")
+        tables[f"{name}_2"] = (f"n integer, k {declared}, v integer, PRIMARY KEY (n, k)", "n, k")
+    domain = written(tmp_path, tables)
+    made: Place = place(domain)
+    for name, (type_, _, values) in KEYS.items():
+        texts = [value if name == "a_bit" else f"'{value}'" for value in values]
+        made.execute(
+            f"CREATE TABLE {name} (k {type_} PRIMARY KEY, v int)",
+            f"INSERT INTO {name} VALUES {', '.join(f'({text}, 1)' for text in texts)}",
+            f"CREATE TABLE {name}_2 (n int, k {type_}, v int, PRIMARY KEY (n, k))",
+            f"INSERT INTO {name}_2 VALUES {', '.join(f'({n}, {text}, 1)' for n in (1, 2) for text in texts)}",
+        )
+    start("--domain", domain, "run", **made.environment).wait_for("snapshot.completed")
+    with open_app(made.settings(domain)) as app:
+        result = verify_source(app, Request(rows=2))
+        assert found(result) == {}
+        expected = {n: len(v) for n, (_, _, v) in KEYS.items()} | {
+            f"{n}_2": 2 * len(v) for n, (_, _, v) in KEYS.items()
+        }
+        assert {check.name: check.rows for check in result.tables} == expected
+        made.mirror(
+            *(f"UPDATE {name} SET v = 2 WHERE k = (SELECT k FROM {name} ORDER BY k DESC LIMIT 1)" for name in KEYS)
+        )
+        made.mirror(
+            *(f"DELETE FROM {name}_2 WHERE k = (SELECT k FROM {name}_2 ORDER BY k LIMIT 1) AND n = 2" for name in KEYS)
+        )
+        result = verify_source(app, Request(rows=2))
+        wrong = {check.name: (check.different, check.missing, check.unexpected) for check in result.tables}
+        assert wrong == dict.fromkeys(KEYS, (1, 0, 0)) | {f"{name}_2": (0, 1, 0) for name in KEYS}
+
+        read = MySQLRows.page
+
+        def page(self: MySQLRows, table: Table, *arguments: Any) -> Any:
+            if table.name == "a_float":
+                raise IncomparableError("The rows of a_float cannot be looked up.")
+            return read(self, table, *arguments)
+
+        monkeypatch.setattr(MySQLRows, "page", page)
+        result = verify_source(app, Request(rows=2))
+        refused = {check.name: check.refused for check in result.tables if check.refused}
+        assert refused == {"a_float": "The rows of a_float cannot be looked up."}
+        assert not result.clean
+        assert {check.name: check.different for check in result.tables}["a_double"] == 1
