@@ -119,7 +119,7 @@ class Worker:
         self._unfollowed: Sequence[Gap] = ()
         self._records: Sequence[Record] = ()  # of the chunk that is being applied
         self._placed: dict[tuple[str, int, int], Record] | None = None
-        engine.mark_of = self._mark
+        engine.ledger.mark_of = self._mark
         self.totals = Totals()
         self.lag_ms: float | None = None
         self.source_lag_ms: float | None = None  # of the last batch with something of the source in it

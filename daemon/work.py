@@ -19,7 +19,8 @@ from connectors.log import FencedError as OvertakenError
 from connectors.log import LogTruncatedError, LogUnreachableError, PartitionsAddedError, TopicPartition, marks
 from connectors.state import StateError, connect
 from consumers.engine import instance, moments
-from consumers.engine.engine import Engine, FencedError
+from consumers.engine.engine import Engine
+from consumers.engine.ledger import FencedError
 from consumers.worker import BatchStats
 from daemon import lead
 from daemon.failures import explained, is_lost_connection

@@ -25,19 +25,20 @@ from connectors.errors import RowtideError
 from connectors.event import Change, Truncate
 from connectors.failpoints import failpoint
 from connectors.log import TopicPartition
-from connectors.pipe import Pipe, Rows
+from connectors.pipe import Pipe
 from consumers.engine import foreignkeys, moments, schema, waves
 from consumers.engine.analysis import Analysis
 from consumers.engine.cascades import Cascades
 from consumers.engine.differences import find_plans
+from consumers.engine.ledger import DueError, Ledger
 from consumers.engine.mirror import Mirror, MissingRowsError
 from consumers.engine.parking import plain, without, without_missing
 from consumers.engine.refresh import Causes, Refresher
 from consumers.engine.relations import describe_all
-from consumers.engine.statements import build_inputs, next_due_sql
+from consumers.engine.statements import build_inputs
 from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
 from consumers.engine.transitions import Key, Transitions
-from consumers.engine.units import Parked, Unit
+from consumers.engine.units import Unit
 
 DUE = "due"
 # The state database may lose its last moments in a crash of the machine: positions and effects go together, and
@@ -51,24 +52,12 @@ SET random_page_cost = 0.1; SET seq_page_cost = 0.1; SET enable_seqscan = off
 """
 
 
-class FencedError(RowtideError):
-    """Another writer has taken over the instance; nothing of the batch was kept."""
-
-
 class _CutError(Exception):
     """A row changes by itself among the units of a batch: only `count` of them may go together."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.count = count
-
-
-class _DueError(Exception):
-    """A row changes by itself among the units of a batch, or should have done so before: it was not committed."""
-
-
-class DueContractError(RowtideError):
-    """A model named a time of change that is not after the clock; it would never be done."""
 
 
 @dataclass
@@ -99,7 +88,7 @@ class Engine:
         connection.autocommit = True  # transactions begin and end where the engine says so
         self._analysis = analysis
         self._instance = instance
-        self._epoch = epoch
+        self.epoch = epoch
         connection.execute(SESSION)
         schema.use(connection, instance)
         tables = analysis.domain.mirror_tables
@@ -114,26 +103,22 @@ class Engine:
         self._transitions = Transitions(tables, self._tokens, self._mirror.lookup)
         self._steps = steps_count(analysis)
         self._clocked = [n for n, model in enumerate(analysis.models) if model.clocked]
-        self._exact_clocked = [n for n in self._clocked if analysis.models[n].name in self._cone]
+        self._exact_clocked = [analysis.models[n] for n in self._clocked if analysis.models[n].name in self._cone]
         self._refresher = Refresher(analysis, inputs, relations, self._exact, plans)
         self._pipe = Pipe(connection)
-        self._positions: dict[TopicPartition, int] = {}
-        # The mark of the record before a position, to be stored with it; None: not known.
-        self.mark_of: Callable[[TopicPartition, int], str | None] = lambda _place, _offset: None
-        self._clock: int | None = None
-        self._due: int | None = None
+        self.ledger = Ledger(self._pipe, instance, epoch, [analysis.models[n] for n in self._clocked])
         self._cascades = Cascades(tables, ())
         self.reload()
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
         """The next offset to read of each partition seen."""
-        return self._positions
+        return self.ledger.known.positions
 
     @property
     def clock(self) -> int | None:
         """Business time in µs since the epoch; None before the first event."""
-        return self._clock
+        return self.ledger.clock
 
     @property
     def unfollowed(self) -> Sequence[foreignkeys.Gap]:
@@ -143,39 +128,18 @@ class Engine:
     @property
     def next_due(self) -> int | None:
         """When the next row changes by itself, in µs; None: never."""
-        return self._due
+        return self.ledger.due
 
     def reload(self) -> None:
         """Read positions, clock and due time from the database, where the truth is."""
-        with self._connection.transaction():
-            found = self._connection.execute(
-                "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = %s",
-                [self._instance],
-            ).fetchall()
-            self._positions = {TopicPartition(topic, partition): offset for topic, partition, offset in found}
-            row = self._connection.execute(
-                "SELECT CASE WHEN isfinite(now) THEN (extract(epoch FROM now) * 1000000)::bigint END FROM clock"
-            ).fetchone()
-            self._clock = row[0] if row else None
-            self._read_due()
-            self._cascades = Cascades(self._tables, foreignkeys.load(self._pipe, self._instance))
+        self.ledger.reload()
+        self._cascades = Cascades(self._tables, foreignkeys.load(self._pipe, self._instance))
 
-    def _read_due(self, of: Sequence[int] | None = None) -> None:
-        """Learn, with the pipe's next flush, when the next row of these models changes by itself."""
-        models = [self._analysis.models[n] for n in (self._clocked if of is None else of)]
-
-        def then(rows: Rows) -> None:
-            self._due = rows[0][0] if rows else None
-
-        if not models:
-            then(())
-            return
-        self._pipe.later(
-            "SELECT due, set_config('rowtide.due', due::text, true) FROM (SELECT (extract(epoch FROM due) * 1000000)::bigint "
-            f"FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)) AS e(due)",
-            (),
-            then,
-        )
+    def _set_clock(self, moment: int | None) -> None:
+        if moment is not None:
+            if self.ledger.clock is None:
+                self._refresher.begin()
+            self.ledger.set_clock(moment)
 
     # --- applying ---
 
@@ -201,7 +165,7 @@ class Engine:
 
     def _is_new(self, unit: Unit) -> bool:
         """Whether the unit lies behind the stored positions; a log may deliver one twice."""
-        known = self._positions
+        known = self.ledger.known.positions
         for place, offset in unit.positions.items():  # noqa: SIM110 - any() with a generator costs twice as much
             if offset > known.get(place, 0):
                 return True
@@ -210,7 +174,7 @@ class Engine:
     def _times(self, units: Sequence[Unit]) -> list[int | None]:
         """The business time of each unit: never before an earlier one, never before the clock."""
         times: list[int | None] = []
-        moment = self._clock
+        moment = self.ledger.clock
         for unit in units:
             own = None if unit.ts_ms is None else unit.ts_ms * 1000
             if own is not None and (moment is None or own > moment):
@@ -220,14 +184,15 @@ class Engine:
 
     def _reach(self, moment: int | None, result: Applied) -> None:
         """Where every state counts, step the clock to each due time up to the moment."""
-        while self._steps and self._due is not None and moment is not None and self._due <= moment:
-            self.step(self._due)
+        while self._steps and moment is not None and (due := self.ledger.due) is not None and due <= moment:
+            self.step(due)
             result.transactions += 1
 
     def _before_due(self, times: Sequence[int | None]) -> int:
-        if self._steps and self._due is not None:
+        due = self.ledger.due
+        if self._steps and due is not None:
             for number, moment in enumerate(times):
-                if moment is not None and moment >= self._due:
+                if moment is not None and moment >= due:
                     return max(number, 1)
         return len(times)
 
@@ -245,37 +210,19 @@ class Engine:
             self._set_clock(moment)
             self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
             self._refresher.refresh(self._pipe, Causes(moments.to_text(moment), DUE))
-            self._read_due()
-            self._commit_row()
+            self.ledger.read_due()
+            self.ledger.store_clock()
             self._pipe.flush()
-            self._check_due(moment)
+            self.ledger.check_due(moment)
 
     def advance(self, moment: int) -> int:
         """Let business time reach the moment, due times included. Returns the number of steps."""
         result = Applied()
         self._reach(moment, result)
-        if self._clock is None or moment > self._clock:
+        if self.ledger.clock is None or moment > self.ledger.clock:
             self.step(moment)
             result.transactions += 1
         return result.transactions
-
-    def _check_due(self, moment: int) -> None:
-        if self._due is None or self._due > moment:
-            return
-        late = [
-            model.name
-            for model in (self._analysis.models[n] for n in self._clocked)
-            if self._pipe.now(
-                f'SELECT EXISTS (SELECT 1 FROM "{model.name}" WHERE "{model.file.changes_at}" <= $1)',
-                [moments.to_text(moment)],
-            )
-            == [(True,)]
-        ]
-        names = ", ".join(late)
-        raise DueContractError(
-            f"The model {names} names a time of its next change that is not after the clock.",
-            hint="In `-- changes_at:` give NULL or a time after clock.now, else the row would be refreshed for ever.",
-        )
 
     def _transact(self, units: Sequence[Unit], times: Sequence[int | None], result: Applied) -> int:
         """One transaction for these units, or for fewer if a due time arises among them. Returns how many."""
@@ -309,23 +256,28 @@ class Engine:
         moment = first if self._steps else last
         with self._transaction():
             self._set_clock(moment)
-            if not self._steps and moment is not None and self._due is not None and self._due <= moment:
-                self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
+            self._take_due(moment)
 
             def finish() -> None:
                 failpoint("models_refreshed")
-                self._read_due()
+                self.ledger.read_due()
                 self._set_clock(last)
-                self._finish(units)
+                self.ledger.store(units)
                 failpoint("before_commit")
-                self._commit_unless_due(last if self._steps else moment)
+                self.ledger.commit_unless_due(last if self._steps else moment)
 
             try:
                 self._write(self._expand(units), times, finish)
-            except _DueError:
+            except DueError:
                 self._connection.execute("ROLLBACK TO SAVEPOINT refreshed")
                 self._check_cut(moment, times)
                 raise
+
+    def _take_due(self, moment: int | None) -> None:
+        """Where only the last state counts, take the rows that fall due by the moment, however many times."""
+        due = self.ledger.due
+        if not self._steps and moment is not None and due is not None and due <= moment:
+            self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
 
     def _expand(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """The units with what the source's foreign keys did besides; takes in what the first unit tells of them."""
@@ -341,8 +293,8 @@ class Engine:
         `moment`: at which rows were computed.
         """
         if moment is not None:
-            self._check_due(moment)
-        last, due = times[-1], self._due
+            self.ledger.check_due(moment)
+        last, due = times[-1], self.ledger.due
         if self._steps and due is not None and last is not None and due <= last:
             raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
 
@@ -380,9 +332,9 @@ class Engine:
             )
             causes = Causes(texts[members[-1]], units[members[-1]].cause, None if alone else by_key)
             self._refresher.refresh(self._pipe, causes, only=self._cone)
-            self._read_due(self._exact_clocked)
+            self.ledger.read_due(self._exact_clocked)
             self._pipe.flush()
-            self._check_cut(self._clock, times)
+            self._check_cut(self.ledger.clock, times)
         return [p.event for unit in units for p in unit.changes if p.event.table not in self._tokens]
 
     # --- a unit too large to hold ---
@@ -391,26 +343,20 @@ class Engine:
         """Open a transaction for a unit that comes in pieces; due times before it are done first."""
         moment = self._times([Unit(ts_ms=moment_ms)])[0]
         self._reach(moment, Applied())
-        self._open()
+        self.ledger.begin()
         self._set_clock(moment)
-        if not self._steps and moment is not None and self._due is not None and self._due <= moment:
-            self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
+        self._take_due(moment)
 
     def add_piece(self, unit: Unit) -> None:
         """Bring one piece into the mirror."""
         (expanded,) = self._expand([unit])
         self._apply_to_mirror([placed.event for placed in expanded.changes])
-        self._park(unit.parked)
+        self.ledger.park(unit.parked)
         self._pipe.flush()
 
     def end_pieces(self, last: Unit) -> None:
         """Refresh and commit. Raises as `apply`."""
-        self._refresher.refresh(self._pipe, Causes(_text(self._clock), last.cause))
-        self._read_due()
-        self._finish([last])
-        self._pipe.flush()
-        if self._clock is not None:
-            self._check_due(self._clock)
+        self._recompute(Causes(_text(self.ledger.clock), last.cause), last)
         self._connection.commit()
         self._refresher.forget()
 
@@ -441,7 +387,7 @@ class Engine:
                 with self._transaction():
                     changes = [placed.event for unit in self._expand(batch) for placed in unit.changes]
                     self._mirror.apply(self._pipe, changes)
-                    self._finish(batch)
+                    self.ledger.store(batch)
                     self._pipe.flush()
             except MissingRowsError as error:
                 units[:count] = [without_missing(unit, error) for unit in batch]
@@ -460,99 +406,37 @@ class Engine:
         """
         with self._transaction():
             self._refresher.all()
-            self._refresher.refresh(self._pipe, Causes(_text(self._clock), cause))
-            self._read_due()
-            self._finish([Unit(positions=dict(positions))])
-            self._pipe.flush()
-            if self._clock is not None:
-                self._check_due(self._clock)
+            self._recompute(Causes(_text(self.ledger.clock), cause), Unit(positions=dict(positions)))
         self._refresher.forget()
 
     # --- parts of a transaction ---
 
-    def _open(self) -> None:
-        """Begin, with the pipe's next flush, and prove then that this is the only writer."""
-
-        def then(rows: Rows) -> None:
-            epoch = rows[0][0] if rows else "none"
-            if epoch != self._epoch:
-                raise FencedError(
-                    f"Another writer has taken over {self._instance} (epoch {epoch}, ours {self._epoch}).",
-                    hint="This daemon stands by; see `rowtide status`.",
-                )
-
-        self._pipe.later("BEGIN", prepare=False)
-        statement = "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE"
-        self._pipe.later(statement, [self._instance], then)
+    def _recompute(self, causes: Causes, last: Unit) -> None:
+        """Refresh what is pending, at the clock, and store where that leads."""
+        self._refresher.refresh(self._pipe, causes)
+        self.ledger.read_due()
+        self.ledger.store([last])
+        self._pipe.flush()
+        if self.ledger.clock is not None:
+            self.ledger.check_due(self.ledger.clock)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """A fenced transaction; if it fails, the engine knows again what the database knows."""
-        before = (self._positions, self._clock, self._due, self._cascades)
+        before = (self.ledger.known, self._cascades)
         try:
-            self._open()
+            self.ledger.begin()
             yield
             self._pipe.flush()
         except (_CutError, MissingRowsError, psycopg.DataError, psycopg.errors.NotNullViolation):
             # Tried again in another way, by this writer: nobody else has written meanwhile.
             self._roll_back()
-            self._positions, self._clock, self._due, self._cascades = before
+            self.ledger.known, self._cascades = before
             raise
         except BaseException:
             self.abandon()
             raise
         self._connection.commit()
-
-    def _commit_unless_due(self, moment: int | None) -> None:
-        """Commit with the pipe's next flush, unless it raises _DueError: a row changes by itself by the moment.
-
-        The server decides, by what `_read_due` has found: asking first would cost another round trip.
-        """
-        if moment is not None and self._clocked:
-            self._pipe.later("SAVEPOINT refreshed", prepare=False)
-            self._pipe.later(
-                "SELECT 1 / (CASE WHEN nullif(current_setting('rowtide.due', true), '')::bigint <= $1 THEN 0 ELSE 1 END)",
-                [moment],
-                failed=lambda error: _DueError() if isinstance(error, psycopg.errors.DivisionByZero) else error,
-            )
-        self._pipe.later("COMMIT", prepare=False)
-
-    def _set_clock(self, moment: int | None) -> None:
-        if moment is not None and moment != self._clock:
-            self._pipe.later("UPDATE clock SET now = $1", [moments.to_text(moment)])
-            if self._clock is None:
-                self._refresher.begin()
-            self._clock = moment
-
-    def _commit_row(self) -> None:
-        if self._clock is not None:
-            self._pipe.later(
-                "UPDATE rowtide.instance SET clock = $2 WHERE name = $1", [self._instance, moments.to_text(self._clock)]
-            )
-
-    def _finish(self, units: Sequence[Unit]) -> None:
-        """Store parked events, positions and the clock."""
-        positions: dict[TopicPartition, int] = {}
-        for unit in units:
-            positions.update(unit.positions)
-            self._park(unit.parked)
-        for place, offset in positions.items():
-            self._pipe.later(
-                "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset, mark) VALUES ($1, $2, $3, $4, $5) "
-                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, "
-                "mark = coalesce(EXCLUDED.mark, p.mark)",
-                [self._instance, place.topic, place.partition, offset, self.mark_of(place, offset)],
-            )
-        self._commit_row()
-        self._positions = {**self._positions, **positions}
-
-    def _park(self, parked: Sequence[Parked]) -> None:
-        for record, reason in parked:
-            self._pipe.later(
-                'INSERT INTO rowtide.parked_event (instance, topic, partition, "offset", ts, key, value, reason) '
-                "VALUES ($1, $2, $3, $4, to_timestamp($5::float8 / 1000), $6, $7, $8) ON CONFLICT DO NOTHING",
-                [self._instance, *record[:4], record.key, record.value, reason],
-            )
 
     def _without_refused(self, units: Sequence[Unit]) -> list[Unit]:
         """The units with the changes parked that the mirror refuses, found by trying each alone."""

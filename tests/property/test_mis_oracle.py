@@ -169,7 +169,7 @@ def test_the_models_are_what_python_computes_after_every_batch(
         assert_models(actual, school.rows["pushed"], compute(school.tables, **history.values), note)
         before = batch
         if rng.random() < 0.05:
-            engine = Engine(connection, analysis, "live", engine._epoch)
+            engine = Engine(connection, analysis, "live", engine.epoch)
     assert pending > 0
     print(f"{number} batches")
 

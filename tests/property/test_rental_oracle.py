@@ -77,7 +77,7 @@ def test_the_tables_are_what_python_computes_after_every_batch(
         assert_history(connection, "live", history, note)
         before = batch
         if rng.random() < 0.05:
-            engine = Engine(connection, analysis, "live", engine._epoch)
+            engine = Engine(connection, analysis, "live", engine.epoch)
     print(f"{number} batches")
 
 
@@ -98,7 +98,7 @@ def test_audit_and_days_are_the_same_however_batches_are_cut(
             engine.apply(before + rest[:size])
             before, rest = rest[:size], rest[size:]
             if name == "random" and rng.random() < 0.3:
-                engine = Engine(connection, analysis, name, engine._epoch)
+                engine = Engine(connection, analysis, name, engine.epoch)
         engine.advance(end)
         note = f"seed {seed}, {name}"
         assert_clean(connection, analysis, name, note)

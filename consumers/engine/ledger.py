@@ -1,0 +1,197 @@
+"""What the state database knows of an instance: its writer, its positions, its clock, when a row is next due.
+
+Read once, then known, and written with every transaction that changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import psycopg
+
+from connectors.errors import RowtideError
+from connectors.log import TopicPartition
+from connectors.pipe import Pipe, Rows
+from consumers.engine import moments
+from consumers.engine.analysis import Model
+from consumers.engine.statements import next_due_sql
+from consumers.engine.units import Parked, Unit
+
+
+class FencedError(RowtideError):
+    """Another writer has taken over the instance; nothing of the batch was kept."""
+
+
+class DueError(Exception):
+    """A row changes by itself among the units of a batch, or should have done so before: it was not committed."""
+
+
+class DueContractError(RowtideError):
+    """A model named a time of change that is not after the clock; it would never be done."""
+
+
+class Known(NamedTuple):
+    """What is known at one moment.
+
+    Args:
+        positions: the next offset to read of each partition seen.
+        clock: business time in µs since the epoch; None before the first event.
+        due: when the next row changes by itself, in µs; None: never.
+    """
+
+    positions: Mapping[TopicPartition, int]
+    clock: int | None
+    due: int | None
+
+
+class Ledger:
+    """Keeps an instance's row, positions and clock. Its statements go with the pipe's next flush.
+
+    Args:
+        pipe: to the state database.
+        instance: its name.
+        epoch: this writer's.
+        clocked: the models whose rows change by themselves.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipe,
+        instance: str,
+        epoch: int,
+        clocked: Sequence[Model],
+    ) -> None:
+        self._pipe = pipe
+        self._instance = instance
+        self._epoch = epoch
+        self._clocked = clocked
+        self.known = Known({}, None, None)
+        # The mark of the record before a position, to be stored with it; None: not known.
+        self.mark_of: Callable[[TopicPartition, int], str | None] = lambda _place, _offset: None
+
+    @property
+    def clock(self) -> int | None:
+        """See `Known`."""
+        return self.known.clock
+
+    @property
+    def due(self) -> int | None:
+        """See `Known`."""
+        return self.known.due
+
+    def reload(self) -> None:
+        """Read everything from the database, where the truth is."""
+        found = self._pipe.now(
+            "SELECT topic, partition, next_offset FROM rowtide.position WHERE instance = $1", [self._instance]
+        )
+        positions = {TopicPartition(topic, partition): offset for topic, partition, offset in found}
+        rows = self._pipe.now(
+            "SELECT CASE WHEN isfinite(now) THEN (extract(epoch FROM now) * 1000000)::bigint END FROM clock"
+        )
+        self.known = Known(positions, rows[0][0] if rows else None, None)
+        self.read_due()
+        self._pipe.flush()
+
+    def begin(self) -> None:
+        """Begin, with the pipe's next flush, and prove then that this is the only writer."""
+
+        def then(rows: Rows) -> None:
+            epoch = rows[0][0] if rows else "none"
+            if epoch != self._epoch:
+                raise FencedError(
+                    f"Another writer has taken over {self._instance} (epoch {epoch}, ours {self._epoch}).",
+                    hint="This daemon stands by; see `rowtide status`.",
+                )
+
+        self._pipe.later("BEGIN", prepare=False)
+        statement = "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE"
+        self._pipe.later(statement, [self._instance], then)
+
+    def read_due(self, of: Sequence[Model] | None = None) -> None:
+        """Learn, with the pipe's next flush, when the next row of these models changes by itself."""
+        models = self._clocked if of is None else of
+
+        def then(rows: Rows) -> None:
+            self.known = self.known._replace(due=rows[0][0] if rows else None)
+
+        if not models:
+            then(())
+            return
+        self._pipe.later(
+            "SELECT due, set_config('rowtide.due', due::text, true) FROM (SELECT (extract(epoch FROM due) * 1000000)::bigint "
+            f"FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)) AS e(due)",
+            (),
+            then,
+        )
+
+    def check_due(self, moment: int) -> None:
+        """Raise DueContractError where a row was due by the moment at which rows were computed."""
+        if self.due is None or self.due > moment:
+            return
+        late = [
+            model.name
+            for model in self._clocked
+            if self._pipe.now(
+                f'SELECT EXISTS (SELECT 1 FROM "{model.name}" WHERE "{model.file.changes_at}" <= $1)',
+                [moments.to_text(moment)],
+            )
+            == [(True,)]
+        ]
+        names = ", ".join(late)
+        raise DueContractError(
+            f"The model {names} names a time of its next change that is not after the clock.",
+            hint="In `-- changes_at:` give NULL or a time after clock.now, else the row would be refreshed for ever.",
+        )
+
+    def commit_unless_due(self, moment: int | None) -> None:
+        """Commit with the pipe's next flush, unless it raises DueError: a row changes by itself by the moment.
+
+        The server decides, by what `read_due` has found: asking first would cost another round trip.
+        """
+        if moment is not None and self._clocked:
+            self._pipe.later("SAVEPOINT refreshed", prepare=False)
+            self._pipe.later(
+                "SELECT 1 / (CASE WHEN nullif(current_setting('rowtide.due', true), '')::bigint <= $1 THEN 0 ELSE 1 END)",
+                [moment],
+                failed=lambda error: DueError() if isinstance(error, psycopg.errors.DivisionByZero) else error,
+            )
+        self._pipe.later("COMMIT", prepare=False)
+
+    def set_clock(self, moment: int) -> None:
+        """Let business time be that moment, in µs."""
+        if moment != self.clock:
+            self._pipe.later("UPDATE clock SET now = $1", [moments.to_text(moment)])
+            self.known = self.known._replace(clock=moment)
+
+    def store_clock(self) -> None:
+        """Tell what reads no domain's schema how far business time is."""
+        if self.clock is not None:
+            self._pipe.later(
+                "UPDATE rowtide.instance SET clock = $2 WHERE name = $1", [self._instance, moments.to_text(self.clock)]
+            )
+
+    def store(self, units: Sequence[Unit]) -> None:
+        """Store the positions behind the units, their parked events, and the clock."""
+        positions: dict[TopicPartition, int] = {}
+        for unit in units:
+            positions.update(unit.positions)
+            self.park(unit.parked)
+        for place, offset in positions.items():
+            self._pipe.later(
+                "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset, mark) VALUES ($1, $2, $3, $4, $5) "
+                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, "
+                "mark = coalesce(EXCLUDED.mark, p.mark)",
+                [self._instance, place.topic, place.partition, offset, self.mark_of(place, offset)],
+            )
+        self.store_clock()
+        self.known = self.known._replace(positions={**self.known.positions, **positions})
+
+    def park(self, parked: Sequence[Parked]) -> None:
+        """Keep events that could not be applied, whole, with the reasons."""
+        for record, reason in parked:
+            self._pipe.later(
+                'INSERT INTO rowtide.parked_event (instance, topic, partition, "offset", ts, key, value, reason) '
+                "VALUES ($1, $2, $3, $4, to_timestamp($5::float8 / 1000), $6, $7, $8) ON CONFLICT DO NOTHING",
+                [self._instance, *record[:4], record.key, record.value, reason],
+            )
