@@ -77,6 +77,7 @@ class _Instance:
             rows.add_metric([*domain, model], count)
         yield rows
         yield from _deliveries(domain, status["write_back"])
+        yield from _customers(domain, status["customers"])
         yield from self._process(domain)
 
     def _process(self, domain: list[str]) -> Iterator[Metric]:
@@ -91,11 +92,23 @@ class _Instance:
                 counter = CounterMetricFamily(name, text, labels=["domain"])
                 counter.add_metric(domain, value)
                 yield counter
+        if self._app.lane is not None:
+            pushes = CounterMetricFamily(
+                "rowtide_customer_pushes", "What this process's pushes came to.", labels=["domain", "outcome"]
+            )
+            for outcome, value in self._app.lane.totals.__dict__.items():
+                pushes.add_metric([*domain, outcome], value)
+            yield pushes
         if worker is None:
             return
         for name, text, value in (
             ("rowtide_batches", "Batches committed by this process.", worker.totals.batches),
             ("rowtide_events", "Events applied by this process.", worker.totals.events),
+            (
+                "rowtide_incomplete_transactions",
+                "Source transactions applied in parts because the rest did not come.",
+                worker.totals.incomplete,
+            ),
         ):
             counter = CounterMetricFamily(name, text, labels=["domain"])
             counter.add_metric(domain, value)
@@ -120,3 +133,25 @@ def _deliveries(domain: list[str], written: dict[str, Any] | None) -> Iterator[M
                 states.add_metric([*domain, sink, state], number)
     yield pending
     yield states
+
+
+def _customers(domain: list[str], found: dict[str, Any] | None) -> Iterator[Metric]:
+    """Customers by state, what is pending and unsettled, and whether the company may be written to."""
+    if found is None:
+        return
+    states = GaugeMetricFamily("rowtide_customers", "Customers by state.", labels=["domain", "state"])
+    for state, number in found["states"].items():
+        states.add_metric([*domain, state], number)
+    yield states
+    for name, text, value in (
+        ("rowtide_pending_customers", "Customers that QuickBooks does not hold as they should be.", found["pending"]),
+        ("rowtide_unsettled_requests", "Requests to QuickBooks whose outcome is not recorded.", found["unsettled"]),
+        ("rowtide_untold_customers", "Results that are not in the log yet.", found["untold"]),
+        ("rowtide_quickbooks_writable", "1 where the company may be written to.", float(found["waits"] is None)),
+        ("rowtide_oldest_unsettled_seconds", "Age of the oldest such request.", found["oldest_unsettled_seconds"]),
+        ("rowtide_last_customer_push_seconds", "Age of the last push.", found["last_push_seconds"]),
+    ):
+        if value is not None:
+            gauge = GaugeMetricFamily(name, text, labels=["domain"])
+            gauge.add_metric(domain, value)
+            yield gauge

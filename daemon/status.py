@@ -39,6 +39,7 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         clock, rows = _contents(connection, app)
         fits = found.fingerprint == app.domain.fingerprint
         written = writeback.status(app, connection) if fits else None
+        customers = _customers(app, connection) if fits else None
     log_error, places = _extents(app)
     gap = _gap(positions, places)
     source = probe_source(app.settings, app.name) if probe else None
@@ -47,6 +48,7 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         *([log_error] if log_error else []),
         *([gap] if gap else []),
         *([written["problem"]] if written and written["problem"] else []),
+        *([customers["problem"]] if customers and customers["problem"] else []),
         *([f"the source does not answer: {source['reason']}"] if source and not source["reachable"] else []),
     ]
     state = found.state
@@ -78,6 +80,7 @@ def status(app: App, *, probe: bool) -> dict[str, Any]:
         "source": source,
         "rows": rows,
         "write_back": written,
+        "customers": customers,
         "fits_files": fits,
     }
 
@@ -100,8 +103,17 @@ def _absent(app: App) -> dict[str, Any]:
         "source": None,
         "rows": {},
         "write_back": None,
+        "customers": None,
         "fits_files": True,
     }
+
+
+def _customers(app: App, connection: psycopg.Connection[Any]) -> dict[str, Any] | None:
+    if app.domain.push is None:
+        return None
+    from daemon import customer_status  # noqa: PLC0415 - brings what talks to QuickBooks, for domains that push
+
+    return customer_status.status(app, connection)
 
 
 def _positions(connection: psycopg.Connection[Any], name: str) -> dict[TopicPartition, int]:
