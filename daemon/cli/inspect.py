@@ -50,6 +50,8 @@ def status(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
             typer.echo(
                 f"{sink}: {', '.join(f'{number} {state}' for state, number in counts.items() if number) or 'done'}"
             )
+    if found["customers"]:
+        typer.echo(f"customers: {_customers_line(found['customers'])}")
     if found["rebuilding"]:
         typer.echo("a rebuild is under way")
     if not found["fits_files"]:
@@ -57,6 +59,22 @@ def status(context: typer.Context, json_output: bool = JSON_OPTION) -> None:
     places = [(name, e["position"], e["end"], e["lag"]) for name, e in found["topics"].items()]
     print_rows("", ["topic/partition", "position", "end", "lag"], places)
     print_rows("", ["model", "rows"], list(found["rows"].items()))
+
+
+def _customers_line(customers: dict[str, Any]) -> str:
+    """How the push stands, in a few words; why it does not get on is told with the instance's state."""
+    states = customers["states"]
+    parts = [f"{states['synced']} synced", f"{customers['pending']} pending"]
+    parts += [f"{states[name]} {name}" for name in ("failed", "parked") if states[name]]
+    if customers["unsettled"]:
+        parts.append(
+            f"{customers['unsettled']} requests without outcome for {customers['oldest_unsettled_seconds']:.0f} s"
+        )
+    if not customers["enabled"]:
+        return f"{', '.join(parts)}; not pushed: quickbooks.enabled is false"
+    return f"{', '.join(parts)}; QuickBooks {customers['waits'] or 'connected'}".replace(
+        "QuickBooks QuickBooks", "QuickBooks"
+    )
 
 
 def _source_line(source: dict[str, Any]) -> str:
