@@ -11,7 +11,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,19 +187,21 @@ class Room(Club):
 
     def step(self) -> float:
         """A round of the lane, as far as the process lives; the seconds until the next."""
-        try:
-            return self.lane._round_or_pause(threading.Event())
-        except KilledError:
+        seconds = 0.0
+        with suppress(KilledError):
+            seconds = self.lane._round_or_pause(threading.Event())
+        if self.death.dead:
             self.bury()
-            return 0.0
+        return seconds
 
     def bury(self) -> None:
         """End what is left of a dead process, and begin another."""
         self.death.dead = True
-        work = self.lane._work
         self.lane._stop.set()
-        if work is not None:
-            work._pool.shutdown(wait=True)
+        for thread in threading.enumerate():
+            if thread.name == "customers":
+                thread.join(30)
+                assert not thread.is_alive()
         self.lane.close()
         self.death.revive()
         self.anew()
@@ -243,8 +245,13 @@ class Room(Club):
 
     # --- what must hold ---
 
-    def problems(self, taken_by_others: Sequence[str] = ()) -> list[str]:
-        """Everything that is not as it must be; empty: one live customer for each record, with its last values."""
+    def problems(self, taken_by_others: Sequence[str] = (), *, names_lied: bool = False) -> list[str]:
+        """Everything that is not as it must be; empty: one live customer for each record, with its last values.
+
+        Args:
+            taken_by_others: names that vendors and employees have.
+            names_lied: whether QuickBooks said of a name that it is taken though it was not.
+        """
         found = list(self.witness.wrong)
         customers = {entry["Id"]: entry for entry in self.simulator.customers()}
         rows = self.connection.execute("SELECT record, quickbooks_id FROM rowtide.customer").fetchall()
@@ -257,7 +264,7 @@ class Room(Club):
             if customer is None:
                 found.append(f"member {number} has no customer")
                 continue
-            found += [f"member {number}: {one}" for one in self._differences(number, row, customer, others)]
+            found += [f"member {number}: {one}" for one in self._differences(number, row, customer, others, names_lied)]
         memory = self.simulator.memory.other_bodies
         if memory:
             found.append(f"{len(memory)} requestids with other bodies")
@@ -265,11 +272,13 @@ class Room(Club):
             found.append(f"limits: {self.simulator.throttle.summary()}")
         return found
 
-    def _differences(self, number: int, row: Row, customer: Row, others: set[str]) -> list[str]:
+    def _differences(self, number: int, row: Row, customer: Row, others: set[str], names_lied: bool) -> list[str]:
         real = f"{row['first']} {row['last']}"
         names = [real, f"{real} (No {number})", f"{real} (No {number}/{number})"]
-        contested = real.lower() in others or any(
-            real.lower() in ever for other, ever in self.names_ever.items() if other != number
+        contested = (
+            names_lied
+            or real.lower() in others
+            or any(real.lower() in ever for other, ever in self.names_ever.items() if other != number)
         )
         team = self.teams.get(row.get("team_id") or 0, "")
         lines = [
@@ -280,14 +289,16 @@ class Room(Club):
             "[/Rowtide]",
         ]
         told = {
-            "name": customer["DisplayName"] in (names if contested else names[:1]),
-            "given": customer.get("GivenName") == row["first"],
-            "family": customer.get("FamilyName") == row["last"],
-            "phone": customer.get("PrimaryPhone", {}).get("FreeFormNumber") == row.get("phone"),
-            "email": customer.get("PrimaryEmailAddr", {}).get("Address") == row.get("email"),
-            "notes": customer.get("Notes") == "\n".join(lines),
+            "given name": (customer.get("GivenName"), row["first"]),
+            "family name": (customer.get("FamilyName"), row["last"]),
+            "phone": (customer.get("PrimaryPhone", {}).get("FreeFormNumber"), row.get("phone")),
+            "e-mail": (customer.get("PrimaryEmailAddr", {}).get("Address"), row.get("email")),
+            "notes": (customer.get("Notes"), "\n".join(lines)),
         }
-        return [f"{name} of {customer}" for name, fits in told.items() if not fits]
+        found = [f"{name} is {held!r} instead of {due!r}" for name, (held, due) in told.items() if held != due]
+        if customer["DisplayName"] not in (names if contested else names[:1]):
+            found.append(f"name is {customer['DisplayName']!r}")
+        return found
 
 
 def _source(table: str) -> Source:
