@@ -524,11 +524,12 @@ class CustomerStore:
     def _tell_again(self, connection: Connection) -> None:
         """What was told some time ago and is pending all the same did not arrive."""
         connection.execute(
-            f"UPDATE rowtide.customer AS c SET told = false FROM {quote(self.instance)}.{quote(self.push.pending)} AS p "
+            f"UPDATE rowtide.customer AS c SET told = false, updated_at = to_timestamp(%s) "
+            f"FROM {quote(self.instance)}.{quote(self.push.pending)} AS p "
             f"JOIN {quote(self.instance)}.{quote(self.push.model)} AS m ON m.record = p.record "
             "WHERE c.realm_id = %s AND c.instance = %s AND c.record = p.record AND c.state = 'synced' AND c.told "
             "AND c.fingerprint = m.fingerprint AND c.updated_at < to_timestamp(%s)",
-            [self.realm_id, self.instance, self.now() - _TELL_AGAIN],
+            [self.now(), self.realm_id, self.instance, self.now() - _TELL_AGAIN],
         )
 
     def _untold(self, connection: Connection) -> list[Told]:

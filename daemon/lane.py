@@ -133,7 +133,7 @@ class Lane:
         """A round; the seconds until the next."""
         try:
             seconds = self.round(over)
-        except NotAdoptedError as error:
+        except (NotAdoptedError, NotConnectedError) as error:
             self._pause = _BLOCKED
             self._say(error)
         except QuickBooksBlockedError as error:

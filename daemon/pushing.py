@@ -10,8 +10,8 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from connectors.log import TopicPartition
 from connectors.quickbooks import realm, resolve
 from connectors.quickbooks.clock import Clock
 from connectors.quickbooks.customer import Company, read_places
-from connectors.quickbooks.errors import NotConnectedError, QuickBooksError
+from connectors.quickbooks.errors import NotConnectedError, QuickBooksRefusedError
 from connectors.quickbooks.pusher import Pusher
 from connectors.quickbooks.realm import Realm
 from connectors.quickbooks.workload import ClaimLostError, Counts, Item
@@ -45,6 +45,8 @@ BATCH = 30  # records of a group that goes in batches; fewer pending ones go one
 _BY = "System Auto Push"
 _TYPES_KNOWN = 3600.0  # seconds for which the company's customer types are not asked for again
 _PROBE = 86400.0  # seconds after which custom fields are tried again where the company did not take them
+_GRACE = 1.0  # seconds that requests under way get when the process is to end
+_LOOK = 0.1
 _PATIENCE = 10.0  # seconds that a command waits for the models to be current
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -125,7 +127,6 @@ class Work:
         self._sessions = [self._session() for _ in range(threads)]
         for session in self._sessions:
             self._members.put(session)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="customers")
         self._lock = threading.Lock()
         self._company = company_of(app.settings, current, self.clock.now())
 
@@ -135,7 +136,6 @@ class Work:
     def close(self) -> None:
         """End all sessions, and with them every claim. What is under way in QuickBooks is not waited for."""
         self.client.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
         for session in [self.store, *self._sessions]:
             session.close()
 
@@ -175,7 +175,10 @@ class Work:
         now = self.clock.now()
         if isinstance(at, int | float) and 0 <= now - at < _TYPES_KNOWN:
             return
-        types = {name.lower(): id_ for name, id_ in self.client.customer_types().items()}
+        try:
+            types = {name.lower(): id_ for name, id_ in self.client.customer_types().items()}
+        except QuickBooksRefusedError:
+            types = {}  # a company without them; their names go among the fields
         realm.set_capabilities(connection, current.realm_id, {"customer_types": types, "customer_types_at": now}, now)
         self.realm = replace(current, capabilities={**current.capabilities, "customer_types": types})
 
@@ -183,7 +186,7 @@ class Work:
 
     def settle(self) -> int:
         """Settle what has no recorded outcome and is due. Returns how many records that were."""
-        return sum(1 for _ in self._share_out(self.store.unsettled(), together=True))
+        return len(self._share_out(self.store.unsettled(), together=True))
 
     def push(self, records: Sequence[str], *, due_only: bool = True, reactivate: bool = False) -> list[Item]:
         """Bring records as far as they come now; those that others work on are left out.
@@ -197,7 +200,7 @@ class Work:
         groups = [list(records[start : start + size]) for start in range(0, len(records), size)]
         if size > 1 and len(groups[-1]) < BATCH:
             groups[-1:] = [[record] for record in groups[-1]]
-        return list(self._share_out(groups, due_only=due_only, reactivate=reactivate))
+        return self._share_out(groups, due_only=due_only, reactivate=reactivate)
 
     def _share_out(
         self,
@@ -206,27 +209,48 @@ class Work:
         together: bool = False,
         due_only: bool = True,
         reactivate: bool = False,
-    ) -> Iterable[Item]:
+    ) -> list[Item]:
         def one(group: Sequence[str]) -> list[Item]:
             return self._member(group, together=together, due_only=due_only, reactivate=reactivate)
 
-        contexts = [contextvars.copy_context() for _ in groups]  # the log lines belong to this thread's instance
-        futures = [self._pool.submit(context.run, one, group) for context, group in zip(contexts, groups, strict=True)]
-        failure: BaseException | None = None
-        items: list[Item] = []
-        for future in futures:
-            try:
-                items += future.result()
-            except ClaimLostError:
-                continue  # whoever took over goes on
-            except Exception as error:  # noqa: BLE001 - raised when all have ended: nothing is left running behind
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return items
+        if len(groups) == 1 or self._threads == 1:
+            return [item for group in groups for item in self._tried(one, group)]
+        waiting, items, failures = deque(groups), list[Item](), list[Exception]()
+
+        def follow() -> None:
+            while not failures:
+                try:
+                    group = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    items.extend(self._tried(one, group))
+                except Exception as error:  # noqa: BLE001 - raised in the thread that shares out
+                    failures.append(error)
+
+        # Threads that do not keep the process from ending: a request under way is settled by the next process.
+        threads = []
+        for _ in range(min(self._threads, len(groups))):
+            run = contextvars.copy_context().run  # the log lines belong to this thread's instance
+            threads.append(threading.Thread(target=run, args=(follow,), name="customers", daemon=True))
+            threads[-1].start()
+        grace = _GRACE
+        while any(thread.is_alive() for thread in threads) and grace > 0:
+            next(thread for thread in threads if thread.is_alive()).join(_LOOK)
+            grace -= _LOOK if self.stop.is_set() else 0
+        if failures:
+            raise failures[0]
+        return list(items)
+
+    @staticmethod
+    def _tried(one: Callable[[Sequence[str]], list[Item]], group: Sequence[str]) -> list[Item]:
+        try:
+            return one(group)
+        except ClaimLostError:
+            return []  # whoever took over goes on
 
     def _member(self, group: Sequence[str], *, together: bool, due_only: bool, reactivate: bool) -> list[Item]:
-        """Work on some records in one session. Runs in a thread of the pool."""
+        """Work on some records in one session."""
         if self.stop.is_set() or self.blocked:
             return []
         store = self._members.get()
@@ -357,6 +381,3 @@ def _holds(app: App, connection: Connection, ends: Mapping[TopicPartition, int])
     if all(positions[place] >= end for place, end in ends.items()):
         return True
     return not app.log.read(positions, limit=1)  # some logs end behind their last record
-
-
-__all__ = ["NoCustomersError", "NotAdoptedError", "NotCurrentError", "QuickBooksError", "Work", "opened", "tell"]

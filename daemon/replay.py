@@ -30,7 +30,7 @@ from consumers.engine.compare import TableChange, compare
 from consumers.engine.engine import Engine
 from consumers.reader import Reader
 from consumers.worker import BatchStats
-from daemon import lead
+from daemon import lead, snapshots
 
 if TYPE_CHECKING:
     from daemon.app import App
@@ -87,13 +87,14 @@ def replay(app: App, request: Request) -> dict[str, Any]:
     began = time.monotonic()
     _create_topics(app)
     with lead.rebuilding(app.dsn, app.name), connect(app.dsn) as control:
+        snapshot: dict[TopicPartition, int] = {}
         if request.origin == EARLIEST:
-            _require_whole_history(app)
+            snapshot = _require_whole_history(app)
             _require_live(control, app, create=request.apply)
             app.own.publish_first_parameters()
         else:
             _require_live(control, app, create=False)
-        with _building(app, request, control) as build:
+        with _building(app, request, control, snapshot) as build:
             build.take_in()
             changes = build.compare() if request.compares else None
             rebuild.analyze(control, app.analysis, app.name)
@@ -126,6 +127,7 @@ def _pushes(control: rebuild.Connection, app: App) -> int:
 def _pending(app: App, changes: Sequence[TableChange]) -> dict[str, int]:
     """By model of pending deliveries, how many rows the swap would bring that are not pending as they are now."""
     models = {entry.model for entry in app.domain.write_back.values()}
+    models |= {app.domain.push.pending} if app.domain.push else set()
     return {change.name: change.added + change.changed for change in changes if change.name in models}
 
 
@@ -139,15 +141,19 @@ def discard(app: App) -> bool:
 
 
 @contextmanager
-def _building(app: App, request: Request, control: rebuild.Connection) -> Iterator[_Build]:
-    plan, anew, resumed = _begin(app, request, control)
+def _building(
+    app: App, request: Request, control: rebuild.Connection, snapshot: Mapping[TopicPartition, int]
+) -> Iterator[_Build]:
+    plan, anew, resumed = _begin(app, request, control, snapshot)
     with psycopg.connect(app.dsn) as writer:
         epoch = instance.take_over(control, rebuild.fresh_name(app.name))
         engine = Engine(writer, app.analysis, rebuild.fresh_name(app.name), epoch)
         yield _Build(app, request, control, plan, engine, anew, resumed=resumed)
 
 
-def _begin(app: App, request: Request, control: rebuild.Connection) -> tuple[rebuild.Plan, list[str], bool]:
+def _begin(
+    app: App, request: Request, control: rebuild.Connection, snapshot: Mapping[TopicPartition, int]
+) -> tuple[rebuild.Plan, list[str], bool]:
     """The plan: of the replay that was interrupted, where it is the same, else a new one with its instance."""
     ids = dict(app.log.topic_ids(app.topics))
     origin, start = _origin(app, request, control)
@@ -155,7 +161,7 @@ def _begin(app: App, request: Request, control: rebuild.Connection) -> tuple[reb
     if found is not None and not request.restart and (found.origin, dict(found.topic_ids)) == (origin, ids):
         log.info("replay.resumed", domain=app.name, origin=origin)
         return found, [], True
-    plan = rebuild.Plan(origin, ids, start)
+    plan = rebuild.Plan(origin, ids, snapshot or start, bare=bool(snapshot))
     anew = rebuild.begin(control, app.name, app.analysis, plan)
     failpoint("replay_begun")
     return rebuild.find_plan(control, app.name, app.analysis) or plan, anew, False
@@ -418,15 +424,21 @@ def _require_live(control: rebuild.Connection, app: App, *, create: bool) -> Non
     instance.create(control, app.name, app.analysis)
 
 
-def _require_whole_history(app: App) -> None:
-    """Refuse where the log begins late, or ends before what the live tables have taken in."""
+def _require_whole_history(app: App) -> dict[TopicPartition, int]:
+    """Refuse where the log begins late, or ends before what the live tables have taken in.
+
+    A topic of the source may begin late if a snapshot of all tables is in it and nothing is kept of what was before:
+    returns where the newest one begins.
+    """
     extents = app.log.extents(app.topics)
+    snapshot = _snapshot(app, extents)
     for place, extent in sorted(extents.items()):
-        if extent.start > 0:
+        if extent.start > 0 and place not in snapshot:
             raise ReplayRefusedError(
                 f"The log no longer has the beginning of {place.topic}/{place.partition}: it starts at {extent.start}. "
                 "The live tables are as they were.",
-                hint="Only the whole history builds the tables from nothing. `rowtide replay --from FILE` (see docs/replay.md) "
+                hint="Only the whole history builds the tables from nothing, or a new snapshot of all tables in the log where no "
+                "model has a history. `rowtide replay --from FILE` (see docs/replay.md) "
                 "takes in again what there is, onto a copy of the live tables; or begin anew with a new snapshot of the "
                 "source, in another state database (--state DIR).",
             )
@@ -440,3 +452,14 @@ def _require_whole_history(app: App) -> None:
                 "it was recreated, or restored from a backup. The live tables are as they were.",
                 hint="Restore the log, or begin anew from the source with another state database (--state DIR).",
             )
+    return snapshot
+
+
+def _snapshot(app: App, extents: Mapping[TopicPartition, Extent]) -> dict[TopicPartition, int]:
+    """Where the newest snapshot of all tables begins, if it can stand for what the log no longer has."""
+    kept = any(model.file.history or model.file.keep for model in app.analysis.models)
+    places = [place for place in extents if place.topic in app.domain.topics]
+    if kept or len(places) != 1 or extents[places[0]].start == 0:
+        return {}
+    offset = snapshots.newest(app, places[0])
+    return {} if offset is None else {places[0]: offset}

@@ -135,6 +135,11 @@ class Club:
 
     def put(self, *members: dict[str, Any]) -> None:
         """Members join or change, and the models know of it."""
+        self.append(*members)
+        self.take_in()
+
+    def append(self, *members: dict[str, Any]) -> None:
+        """Members join or change, as the log tells."""
         table = self.app.domain.tables["member"]
         messages = []
         for member in members:
@@ -143,7 +148,6 @@ class Club:
             change = encode_change(table, "u", [str(row["id"])], values, source=_source())
             messages.append(Message(*change, 0))
         self.app.log.append("club", messages)
-        self.take_in()
 
     def leave(self, number: int) -> None:
         """A member goes."""
@@ -226,7 +230,7 @@ WRITES: Sequence[str] = ("create", "update", "batch")
 
 
 def _source() -> Source:
-    return Source("postgresql", "club", "club", "public", "member", 0)
+    return Source("postgresql", "club", "club", "public", "member", BusinessTime().now_ms())
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""The lane in a running daemon: how soon a change is there, how it ends, and how it tells how things are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from customer_club import Club, club
+
+from connectors.quickbooks.clock import SystemClock
+from connectors.quickbooks.simulator import Fault
+from daemon.customers import counts, preview, push, realm_status, show
+from daemon.metrics import exposition
+from daemon.service import serve
+
+
+@pytest.fixture
+def room(database: str, tmp_path: Path) -> Iterator[Club]:
+    with club(database, tmp_path) as made:
+        yield made
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
+    """Seconds until a condition holds; fails where it does not in time."""
+    pause, began = threading.Event(), time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + seconds
+        pause.wait(0.02)
+    return time.monotonic() - began
+
+
+def test_a_running_daemon_pushes_at_once_and_ends_at_once(room: Club) -> None:
+    """An edit is in QuickBooks soon, and a request that gets no answer keeps nobody from ending within five seconds."""
+    room.app.outside = room.simulator.clock = SystemClock()
+    room.app.settings = room.settings.model_copy(
+        update={"web": room.settings.web.model_copy(update={"enabled": False})}
+    )
+    stop = threading.Event()
+    daemon = threading.Thread(target=serve, args=(room.app, stop), daemon=True)
+    daemon.start()
+    try:
+        room.append({"id": 1, "last": "Lee"})
+        until(lambda: room.names() == ["Ann Lee"])
+        until(lambda: not room.pending())
+        room.append({"id": 1, "last": "Lee", "phone": "0711"})
+        assert until(lambda: "PrimaryPhone" in room.simulator.customers()[0]) < 10
+        until(lambda: not room.pending())
+        room.simulator.fault(Fault.parse("delay:operation=create,seconds=60"))
+        room.append({"id": 2, "last": "Slow"}, {"id": 3, "last": "Slower"})
+        until(lambda: room.simulator.throttle.running > 0)
+    finally:
+        stop.set()
+        began = time.monotonic()
+        daemon.join(20)
+    assert not daemon.is_alive()
+    assert time.monotonic() - began < 5
+    assert room.unsettled() == 2
+    room.simulator.faults.clear()
+    room.anew()
+    room.rounds()
+    assert room.names() == ["Ann Lee", "Ann Slow", "Ann Slower"]
+    assert room.simulator.company.created == 3
+
+
+def test_status_metrics_and_commands_tell_how_customers_stand(room: Club) -> None:
+    """Counts add up, the reason is told, a preview sends nothing, and no value of a customer is in status or metrics."""
+    room.simulator.fault(Fault.parse("2020:operation=create,match=Bad"))
+    room.put(
+        {"id": 1, "last": "Geheim", "phone": "0711", "email": "canary@b.org"},
+        {"id": 2, "last": "Bad"},
+        {"id": 3, "last": "Guest", "kind": "guest"},
+    )
+    assert preview(room.app, "guest", 10, 0)[0]["body"]["DisplayName"] == "Ann Guest"
+    assert counts(room.app)["member"] == {"total": 2, "not_synced": 2, "synced": 0, "failed": 0, "in_progress": 0}
+    assert room.writes() == 0
+    result = push(room.app, ["member"], 50)
+    assert (result.total_processed, result.successful, result.failed) == (2, 1, 1)
+    assert [record for record, _ in result.success_details] == ["member:1"]
+    assert [record for record, _ in result.errors] == ["member:2"]
+    room.take_in()
+    assert counts(room.app) == {
+        "guest": {"total": 1, "not_synced": 1, "synced": 0, "failed": 0, "in_progress": 0},
+        "member": {"total": 2, "not_synced": 0, "synced": 1, "failed": 1, "in_progress": 0},
+    }
+    told = room.app.status()["customers"]
+    assert (told["pending"], told["states"]["parked"], told["untold"], told["unsettled"]) == (2, 1, 0, 0)
+    assert "1 customers do not get on (1 parked)" in told["problem"]
+    assert (realm_status(room.app) or {})["waits"] is None
+    metrics = exposition(room.app).decode()
+    assert 'rowtide_customers{domain="club",state="parked"} 1.0' in metrics
+    shown = show(room.app, "member:1")
+    assert (shown["state"], shown["wished"]["phone"], len(shown["requests"])) == ("synced", "0711", 1)
+    for secret in ("Geheim", "0711", "canary"):
+        assert secret not in metrics + str(told) + room.audit()
