@@ -14,6 +14,7 @@ next round settles and tells.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,12 @@ import structlog
 
 from connectors.errors import RowtideError
 from connectors.quickbooks import realm
-from connectors.quickbooks.errors import NotConnectedError, QuickBooksBlockedError, QuickBooksError
+from connectors.quickbooks.errors import (
+    NotConnectedError,
+    QuickBooksBlockedError,
+    QuickBooksError,
+    QuickBooksUnavailableError,
+)
 from connectors.quickbooks.workload import Counts
 from connectors.state import StateError, connect
 from consumers.customers import CustomerStore
@@ -43,6 +49,7 @@ _BLOCKED = 5.0  # seconds until it is seen whether a person has mended what bloc
 _IDLE = 5.0  # seconds between rounds that nobody asked for
 _ROOM = 0.25  # seconds after which the end of the term is noticed
 _NOT_CURRENT = 0.25
+_TEND = 3600.0  # seconds between looks at whether the consent has to be kept alive
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -79,6 +86,7 @@ class Lane:
         self._opened = ExitStack()
         self._work: Work | None = None
         self._pause = 0.0
+        self._tended = 0.0
         self._said = ""
         self.waits: str | None = None
         self.totals = Counts()
@@ -174,6 +182,10 @@ class Lane:
         self._check_leading(self._connection)
         work = self._working(current)
         work.blocked = None
+        if now - self._tended > _TEND:
+            self._tended = now
+            with contextlib.suppress(QuickBooksUnavailableError):  # there is time: 100 days
+                work.client.tend()
         work.prepare()
         self._resume()
         settled, pushed = work.settle(), 0
