@@ -76,6 +76,7 @@ def simulate(
             typer.echo("\nWrite into Rowtide's settings:\n\n[quickbooks]")
             for name, value in settings.items():
                 typer.echo(f"{name} = {json.dumps(value)}")
+            typer.echo('key_file = "quickbooks.key"  # seals the tokens; `rowtide quickbooks connect` makes it')
             typer.echo("\nNext: `rowtide quickbooks connect`. End it with Ctrl-C; then its customers are gone.")
         try:
             threading.Event().wait(seconds)
