@@ -39,9 +39,10 @@ class Plan:
     Args:
         origin: what the operator asked for, in a form that compares.
         topic_ids: which topics the positions are about.
-        start: from where the log is taken in; empty: from the beginning, onto empty tables.
+        start: from where the log is taken in; empty: from the beginning.
         until: up to where the copy has taken it in before.
         recomputed: whether the copy is past that point and its models were refreshed.
+        bare: whether the tables begin empty though the log is not taken in from its beginning: a snapshot stands there.
     """
 
     origin: str
@@ -49,11 +50,12 @@ class Plan:
     start: Positions = field(default_factory=dict)
     until: Positions = field(default_factory=dict)
     recomputed: bool = False
+    bare: bool = False
 
     @property
     def copies(self) -> bool:
         """Whether the new instance begins as a copy of the live one."""
-        return bool(self.start)
+        return bool(self.start) and not self.bare
 
 
 def fresh_name(name: str) -> str:
@@ -78,6 +80,8 @@ def begin(connection: Connection, name: str, analysis: Analysis, plan: Plan) -> 
             _refuse_cascades(connection, name, analysis, plan)
             anew = _copy(connection, name, analysis)
             _copy_records(connection, name, plan.start)
+        elif plan.start:
+            _place(connection, fresh, plan.start)
         _store(connection, fresh, plan)
     return anew
 
@@ -93,7 +97,12 @@ def find_plan(connection: Connection, name: str, analysis: Analysis) -> Plan | N
     if stored is None:
         return None
     return Plan(
-        stored["origin"], stored["topic_ids"], _read(stored["start"]), _read(stored["until"]), stored["recomputed"]
+        stored["origin"],
+        stored["topic_ids"],
+        _read(stored["start"]),
+        _read(stored["until"]),
+        stored["recomputed"],
+        stored.get("bare", False),
     )
 
 
@@ -223,16 +232,22 @@ def _copy_records(connection: Connection, name: str, start: Positions) -> None:
         "WHERE instance = %s",
         [fresh, name],
     )
+    _place(connection, fresh, start)
     for place, offset in start.items():
-        connection.execute(
-            "INSERT INTO rowtide.position (instance, topic, partition, next_offset) VALUES (%s, %s, %s, %s)",
-            [fresh, place.topic, place.partition, offset],
-        )
         connection.execute(
             'INSERT INTO rowtide.parked_event (instance, topic, partition, "offset", ts, key, value, reason, parked_at) '
             'SELECT %s, topic, partition, "offset", ts, key, value, reason, parked_at FROM rowtide.parked_event '
             'WHERE instance = %s AND topic = %s AND partition = %s AND "offset" < %s',
             [fresh, name, place.topic, place.partition, offset],
+        )
+
+
+def _place(connection: Connection, fresh: str, start: Positions) -> None:
+    """Have the new instance take the log in from there."""
+    for place, offset in start.items():
+        connection.execute(
+            "INSERT INTO rowtide.position (instance, topic, partition, next_offset) VALUES (%s, %s, %s, %s)",
+            [fresh, place.topic, place.partition, offset],
         )
 
 
@@ -246,6 +261,7 @@ def _store(connection: Connection, fresh: str, plan: Plan) -> None:
         "start": _written(plan.start),
         "until": _written(plan.until),
         "recomputed": plan.recomputed,
+        "bare": plan.bare,
     }
     connection.execute(
         "UPDATE rowtide.instance SET definition = jsonb_build_object('plan', %s::jsonb) WHERE name = %s",

@@ -322,5 +322,6 @@ def test_the_page_and_what_monitors_ask(typed, todo: Path, start: Daemons) -> No
     assert 'rowtide_model_rows{domain="todo",model="task_status"} 2.0' in metrics
     assert 'rowtide_lag_events{domain="todo",partition="0",topic="todo"} 0.0' in metrics
     assert 'rowtide_events_total{domain="todo"}' in metrics
+    assert 'rowtide_incomplete_transactions_total{domain="todo"} 0.0' in metrics
     assert get("/reports/nothing")[0] == 404
     assert daemon.stop() == 0

@@ -133,6 +133,34 @@ def test_a_gap_in_the_log_ends_with_a_snapshot(shelter: Shelter) -> None:
         assert herd(app) == [(1, "Ann", 1), (3, "Cid", 1)]
 
 
+def test_a_rebuild_begins_at_the_newest_snapshot(shelter: Shelter) -> None:
+    """The log's beginning is gone: a snapshot of all tables in it stands for that, where nothing is kept of what was."""
+    shelter.change("INSERT INTO pet VALUES (8, 1)", "DELETE FROM pet WHERE id = 8")
+    with shelter.app() as app:
+        catch_up(app)
+        shelter.change(*LATER)
+        anew.ask(app, ["pet"])
+        catch_up(app)
+        assert app.log.enforce_retention(app.name, age=timedelta(0), size=None, now_ms=1 << 50) > 0
+        anew.ask(app, [])
+        catch_up(app)
+        shelter.change("INSERT INTO pet VALUES (9, 3)")
+        catch_up(app)
+        expected = [(1, "Ann", 1), (3, "Cid", 1)]
+        assert herd(app) == expected
+        with pytest.raises(RowtideError, match="no longer has the beginning") as raised:
+            app.rebuild()
+        assert "history" in raised.value.hint
+    model = shelter.domain / "models" / "herd.sql"
+    model.write_text(model.read_text().replace("-- history: pets AS herd_history\n", ""))
+    with shelter.app() as app:
+        app.rebuild()
+        assert herd(app) == expected
+        shelter.change("INSERT INTO pet VALUES (10, 3)")
+        catch_up(app)
+        assert herd(app) == [(1, "Ann", 1), (3, "Cid", 2)]
+
+
 def test_unchanged_rows_have_no_new_history(shelter: Shelter) -> None:
     """A snapshot over live rows is one step: histories get what differs, and nothing else."""
     with shelter.app() as app:
