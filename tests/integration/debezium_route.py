@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,13 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from connectors.debezium import Connect
+from connectors.log import Message, TopicPartition
+from connectors.log.kafka import KafkaLog
 from consumers.domain import BUILT_IN, load_domain
-from daemon.app import open_app
-from daemon.settings import load_settings
+from daemon.app import App, open_app
+from daemon.debezium import Wishes, connector
+from daemon.settings import Settings, load_settings
 from deploy.stack.connect import KafkaConnect
 from deploy.stack.kafka import KafkaBroker
 
@@ -159,3 +164,74 @@ class Route:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(60)
+
+
+class Told:
+    """What a connector of Debezium tells of a source, put into an app's own log at business time.
+
+    The messages stay as they are but for their times, which become the app's: as a capture does whose business time is
+    not the real one.
+
+    Args:
+        source: the source's connection string as the connector reaches it.
+        kind: mariadb or postgres.
+    """
+
+    def __init__(
+        self, app: App, source: str, kind: str, folder: Path, broker: KafkaBroker, connect: KafkaConnect
+    ) -> None:
+        self._app = app
+        self.name = app.name + "_" + kind
+        secret = folder / f"{self.name}.properties"
+        secret.write_text(f"password={urlsplit(source).password}\n")
+        settings = Settings.model_validate(
+            {"source": {"kind": "none", "dsn": source}, "log": {"kind": "kafka", "servers": broker.servers}}
+        )
+        wishes = Wishes(
+            kind, self.name, password=f"file:{secret}:password", settings={"transforms.one.replacement": self.name}
+        )
+        self._connector = connector(settings, app.domain, wishes)
+        self.grants = [line for line in self._connector.grants(app.domain) if line.startswith(("GRANT", "CREATE PUB"))]
+        self._connect = Connect(connect.url)
+        self._log = KafkaLog(broker.servers)
+        self._position = 0
+
+    def begin(self) -> None:
+        """Register the connector and take its snapshot over."""
+        self._log.create_topic(self.name)
+        self._connect.put(self.name, self._connector.config)
+        self._relay(lambda value: b'"snapshot":"last"' in value)
+
+    def until(self, text: str) -> None:
+        """Take over everything up to the end of the transaction whose change has this text in it."""
+        seen = False
+
+        def last(value: bytes) -> bool:
+            nonlocal seen
+            seen = seen or text.encode() in value
+            return seen and b'"status":"END"' in value
+
+        self._relay(last)
+
+    def _relay(self, is_last: Callable[[bytes], bool]) -> None:
+        """Take messages over up to the last one."""
+        place, end = TopicPartition(self.name, 0), time.monotonic() + PATIENCE
+        at, topic = f'"ts_ms":{self._app.time.now_ms()}'.encode(), self._app.domain.topics[0]
+        while time.monotonic() < end:
+            messages, done = [], False
+            for record in self._log.read({place: self._position}, limit=5000):
+                self._position = record.offset + 1
+                value = record.value or b""
+                messages.append(Message(record.key, re.sub(rb'"ts_ms":\d+', at, value), self._app.time.now_ms()))
+                if done := is_last(value):
+                    break
+            self._app.log.append(topic, messages)
+            if done:
+                return
+            self._log.wait(0.5)
+        raise AssertionError(f"{self.name}: {self._connect.state(self.name)}")
+
+    def close(self) -> None:
+        """Remove the connector, so that it leaves the source."""
+        self._connect.delete(self.name)
+        self._log.close()
