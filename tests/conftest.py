@@ -109,12 +109,18 @@ def sakila() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--batches", type=int, default=700, help="random batches for each synthetic domain")
+    parser.addoption("--huge", type=int, default=100_000, help="rows of a huge transaction; a million takes minutes")
     parser.addoption("--kills", type=int, default=100, help="how often the worker is killed")
 
 
 @pytest.fixture
 def batches(request: pytest.FixtureRequest) -> int:
     return request.config.getoption("--batches")
+
+
+@pytest.fixture
+def huge(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--huge")
 
 
 @pytest.fixture
