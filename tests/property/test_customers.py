@@ -160,7 +160,8 @@ def play(club: Room, rng: random.Random, steps: int) -> Events:
     for _ in range(3):
         events._admit()
     for _ in range(steps):
-        events.step()
+        for _ in range(rng.randint(1, 3)):
+            events.step()
         if rng.random() < 0.6:
             club.take_in()
         if rng.random() < 0.6:
