@@ -213,8 +213,12 @@ def pruned(held: Held, wished: Wished, company: Company) -> Held:
 
 def _name(wished: Wished, held: Held, taken: Collection[str]) -> str | None:
     """The display name it keeps or takes; None: all are taken."""
-    if held.display_name and held.quickbooks_id and held.real_name == wished.real_name:
-        return held.display_name
+    if held.display_name and held.quickbooks_id:
+        if held.real_name == wished.real_name:
+            return held.display_name
+        # What only the log told has no real name with it: a name that the record may have stays.
+        if held.real_name is None and naming.key(held.display_name) in map(naming.key, wished.names):
+            return held.display_name
     refused = {*held.names_refused.get(wished.real_name, ()), *taken}
     return next((name for name in wished.names if naming.key(name) not in refused), None)
 

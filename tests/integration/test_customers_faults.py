@@ -56,7 +56,7 @@ def test_whatever_becomes_of_a_request_its_customer_is_there_once(room: Club) ->
     members = [{"id": n, "first": "Ann", "last": f"Lee{n:02}x"} for n in range(1, len(LOST) + 1)]
     for member, text in zip(members, LOST, strict=True):
         fault(room, text, match=str(member["last"]))
-        room.put({**member, "phone": "1"})
+    room.put(*({**member, "phone": "1"} for member in members))
     room.rounds()
     assert_each_once(room, len(LOST), "1")
     for member, text in zip(members, LOST, strict=True):
@@ -256,8 +256,10 @@ def test_types_of_customers_are_used_where_the_company_has_them(database: str, t
 
 def test_a_rebuilt_state_database_pushes_nothing(room: Club) -> None:
     """What only the log knows is taken into the map: no write, and the next change is an update of what is there."""
-    room.put(*({"id": n, "last": f"Lee{n}"} for n in (1, 2, 3)))
-    room.rounds()
+    for number in (1, 2):
+        room.put({"id": number, "last": "Lee"})
+        room.rounds()
+    room.leave(1)
     before = room.writes()
     for table in ("customer", "customer_name", "quickbooks_request"):
         room.connection.execute(f"DELETE FROM rowtide.{table}")
@@ -265,9 +267,11 @@ def test_a_rebuilt_state_database_pushes_nothing(room: Club) -> None:
     room.anew()
     room.rounds()
     assert room.writes() == before
-    room.put({"id": 2, "last": "Lee2", "phone": "0711"})
+    number = room.pushed()["member:1"][1]
+    room.simulator.edit(str(number), DisplayName="Another")
+    room.put({"id": 2, "last": "Lee", "phone": "0711"})
     room.rounds()
-    assert phones(room) == {"Ann Lee1": "", "Ann Lee2": "0711", "Ann Lee3": ""}
+    assert phones(room) == {"Another": "", "Ann Lee (No 2)": "0711"}
 
 
 def test_several_push_at_once_and_each_customer_is_made_once(room: Club) -> None:
