@@ -7,7 +7,8 @@ holds for all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from daemon.app import App
 
 _PAGE = 300  # records taken up at a time
+_ROOM = 0.25  # seconds after which a wish to stop is noticed
 
 __all__ = [
     "NoCustomersError",
@@ -107,7 +109,7 @@ def push(
     """
     stop = stop or threading.Event()
     result = PushResult()
-    with opened(app, by=by, stop=stop) as work:
+    with opened(app, by=by, stop=stop) as work, _ended_by(stop, work.client.stop):
         require_current(app, stop)
         work.prepare()
         work.settle()
@@ -138,6 +140,24 @@ def push(
             result.blocked = work.blocked
         work.tell()
     return result
+
+
+@contextmanager
+def _ended_by(stop: threading.Event, waits: threading.Event) -> Iterator[None]:
+    """Have `stop` end, within a moment, what waits for its turn at QuickBooks: that may be most of a minute away."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.is_set():
+            if stop.wait(_ROOM):
+                waits.set()
+                return
+
+    threading.Thread(target=follow, name="customers-end", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def is_due(app: App, kinds: Sequence[str]) -> bool:

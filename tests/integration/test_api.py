@@ -19,7 +19,7 @@ from connectors.embedded import EmbeddedPostgres
 from connectors.quickbooks import realm
 from connectors.quickbooks.simulator import Fault
 from connectors.state import connect, migrate
-from daemon import audit
+from daemon import audit, customers
 from daemon.api.desk import AT_ONCE
 
 KINDS = ("applicants", "students")
@@ -420,3 +420,38 @@ def test_a_client_that_leaves_leaves_nothing_half_done(school: Office) -> None:
     found = data(school.get("analyze"))["applicants"]
     assert (found["in_progress"], found["failed"], found["not_synced"]) == (0, 0, 0)
     assert data(school.post("all"))["applicants"]["total_processed"] == 0
+
+
+def test_a_push_that_waits_for_its_turn_ends_with_the_daemon(school: Office) -> None:
+    """Where the minute's requests are used up a push waits; told to stop, it ends within seconds, and nothing is lost."""
+    (number,) = school.admit(1, first_name="Late#")
+    before = writes(school)
+    with connect(school.app.dsn) as connection:
+        connection.execute(
+            "INSERT INTO rowtide.quickbooks_slot (realm_id, kind, holder, taken_at, released_at)"
+            " SELECT %s, 'request', 0, now(), now() FROM generate_series(1, 500)",
+            [school.simulator.company.realm],
+        )
+    stop, ended = threading.Event(), threading.Event()
+
+    def push() -> None:
+        customers.push(school.app, ["applicant"], 10, stop=stop)
+        ended.set()
+
+    threading.Thread(target=push, daemon=True).start()
+    sql = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{_database(school)}' AND query LIKE '%quickbooks_slot%'"
+    school.wait_for(sql)
+    assert not ended.wait(0.5)
+    stop.set()
+    assert ended.wait(10)
+    assert writes(school) == before
+    with connect(school.app.dsn) as connection:
+        connection.execute("DELETE FROM rowtide.quickbooks_slot")
+        connection.execute("UPDATE rowtide.customer SET due_at = NULL WHERE state <> 'synced'")
+    school.post("applicants")
+    assert school.live().count(f"Late{number} Nabirye") == 1
+
+
+def _database(school: Office) -> str:
+    with connect(school.app.dsn) as connection:
+        return connection.info.dbname
