@@ -36,7 +36,7 @@ from connectors.quickbooks.workload import Counts
 from connectors.state import StateError, connect
 from consumers.customers import CustomerStore
 from consumers.worker import BatchStats
-from daemon import lead, pushing
+from daemon import lead, pushing, reconciling
 from daemon.pushing import NotAdoptedError, Work, push_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ _BLOCKED = 5.0  # seconds until it is seen whether a person has mended what bloc
 _IDLE = 5.0  # seconds between rounds that nobody asked for
 _ROOM = 0.25  # seconds after which the end of the term is noticed
 _NOT_CURRENT = 0.25
+_SWEEP = 86400.0  # seconds between looks at what people did in QuickBooks
 _TEND = 3600.0  # seconds between looks at whether the consent has to be kept alive
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -197,10 +198,19 @@ class Lane:
             told += pushing.tell(self._app, store)
         told += pushing.tell(self._app, store)
         self._report(work, settled, pushed, told)
+        self._look(work)
         if work.blocked:
             raise QuickBooksBlockedError(f"Customers wait: {work.blocked}.", wait=_PAUSES[0])
         due = store.next_due()
         return _IDLE if due is None else min(_IDLE, max(due, 0.05))
+
+    def _look(self, work: Work) -> None:
+        """Once a day see what people did to our customers, and say so; only a person has it repaired."""
+        last, now = work.store.last_sweep(), self._app.outside.now()
+        if last is None:
+            work.store.swept(now)
+        elif now - last > _SWEEP and not work.blocked and not self._stop.is_set():
+            reconciling.look(work, quick=True)
 
     def _telling(self, realm_id: str) -> CustomerStore:
         """The session by which results are told, for this company."""

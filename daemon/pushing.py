@@ -229,11 +229,7 @@ class Work:
                     failures.append(error)
 
         # Threads that do not keep the process from ending: a request under way is settled by the next process.
-        threads = []
-        for _ in range(min(self._threads, len(groups))):
-            run = contextvars.copy_context().run  # the log lines belong to this thread's instance
-            threads.append(threading.Thread(target=run, args=(follow,), name="customers", daemon=True))
-            threads[-1].start()
+        threads = [start_thread(follow) for _ in range(min(self._threads, len(groups)))]
         grace = _GRACE
         while any(thread.is_alive() for thread in threads) and grace > 0:
             next(thread for thread in threads if thread.is_alive()).join(_LOOK)
@@ -303,6 +299,14 @@ class Work:
     def tell(self) -> int:
         """Append to the log what is not told yet. Returns how many results."""
         return tell(self.app, self.store)
+
+
+def start_thread(target: Callable[[], None]) -> threading.Thread:
+    """Start a member's thread; its log lines belong to the instance of this one."""
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(target,), name="customers", daemon=True)
+    thread.start()
+    return thread
 
 
 def tell(app: App, store: CustomerStore) -> int:

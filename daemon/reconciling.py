@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -90,29 +90,49 @@ def sweep(app: App, *, yes: bool = False, reactivate: bool = False, quick: bool 
     """
     with opened(app) as work:
         require_current(app, work.stop)
-        began = work.clock.now()
-        entities, partial = _entities(work, quick=quick)
-        helds, wishes = work.store.helds(), work.store.wishes()
-        found = reconcile.compare(helds, wishes, entities, partial=partial)
-        found = [one for one in found if one.kind != "gone" or resolve.by_id(work.client, one.quickbooks_id) is None]
+        seen = look(work, quick=quick)
         repaired: list[str] = []
         if yes:
-            repaired = _repair(work, found, helds, reactivate=reactivate)
+            repaired = _repair(work, seen.found, seen.helds, reactivate=reactivate)
             work.tell()
-        work.store.swept(began)
-    counts = Counter(one.kind for one in found)
-    log.info("customers.reconciled", applied=yes, repaired=len(repaired), found=dict(counts))
     return {
         "applied": yes,
-        "customers": len(entities),
-        "partial": partial,
-        "counts": {kind: counts.get(kind, 0) for kind in reconcile.KINDS},
+        "customers": seen.customers,
+        "partial": seen.partial,
+        "counts": {kind: seen.counts.get(kind, 0) for kind in reconcile.KINDS},
         "findings": [
             {"kind": one.kind, "record": one.record, "quickbooks_id": one.quickbooks_id, "detail": one.detail}
-            for one in found
+            for one in seen.found
         ],
         "repaired": repaired,
     }
+
+
+class Seen(NamedTuple):
+    """What a look at the company showed: findings, how many customers were looked at, the map at that moment."""
+
+    found: list[Finding]
+    customers: int
+    partial: bool
+    helds: Mapping[str, Held]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Findings by kind."""
+        return Counter(one.kind for one in self.found)
+
+
+def look(work: Work, *, quick: bool) -> Seen:
+    """Compare the company with what was sent, note when, and say in one line what was found. Raises as `Client.query`."""
+    began = work.clock.now()
+    entities, partial = _entities(work, quick=quick)
+    helds, wishes = work.store.helds(), work.store.wishes()
+    found = reconcile.compare(helds, wishes, entities, partial=partial)
+    found = [one for one in found if one.kind != "gone" or resolve.by_id(work.client, one.quickbooks_id) is None]
+    work.store.swept(began)
+    seen = Seen(found, len(entities), partial, helds)
+    log.info("customers.reconciled", looked_at=seen.customers, found=dict(seen.counts))
+    return seen
 
 
 def _entities(work: Work, *, quick: bool) -> tuple[dict[str, Entity], bool]:
