@@ -101,12 +101,12 @@ def refuse(path: Path, line: int | None, what: str, way_out: str) -> ModelRefuse
     return ModelRefusedError(f"{place}: {what}.", hint=way_out)
 
 
-def line_of(node: exp.Expr, offset: int = 0) -> int | None:
+def line_of(node: exp.Expr) -> int | None:
     """The line on which a parsed node stands, where the parser kept it."""
     for part in node.walk():
         line = part.meta.get("line")
         if isinstance(line, int):
-            return line + offset
+            return line
     return None
 
 
@@ -149,12 +149,14 @@ def _plain(reason: str) -> str:
 
 
 def parse_select(path: Path, sql: str, offset: int = 0) -> exp.Query:
-    """Parse one SELECT (or UNION ALL of them) in PostgreSQL's dialect."""
+    """Parse one SELECT (or UNION ALL of them) in PostgreSQL's dialect; `offset` lines of the file stand before it."""
     try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect="postgres") if statement is not None]
+        # So the parser tells, here and later, the lines of the file.
+        text = "\n" * offset + sql
+        statements = [statement for statement in sqlglot.parse(text, dialect="postgres") if statement is not None]
     except (ParseError, TokenError) as error:
         details = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
-        line = (details.get("line") or 0) + offset if details else None
+        line = details.get("line") or None
         reason = _plain(str(details.get("description") or "a quote or a comment is not closed"))
         near = str(details.get("highlight") or "")
         raise refuse(
@@ -185,7 +187,7 @@ def read_model(path: Path) -> ModelFile:
     if not entries.get("key"):
         raise refuse(path, 1, "the header names no key", "Add a line such as `-- key: rental_id` at the top.")
     query = parse_select(path, sql, offset)
-    _refuse_volatile(path, query, offset)
+    _refuse_volatile(path, query)
     return ModelFile(
         name=name,
         path=path,
@@ -214,36 +216,36 @@ def _history(path: Path, name: str, value: str | None) -> History | None:
     return History(column, table or f"{name}_history")
 
 
-def _refuse_volatile(path: Path, query: exp.Query, offset: int) -> None:
+def _refuse_volatile(path: Path, query: exp.Query) -> None:
     way_out = (
         "Join the one-row table `clock` and use `clock.now`; name the time of the next change in `-- changes_at:`."
     )
     for node in query.walk():
         for kind, spelled in FORBIDDEN_NODES:
             if isinstance(node, kind):
-                raise refuse(path, line_of(node, offset), f"{spelled} is not allowed in a model", way_out)
+                raise refuse(path, line_of(node), f"{spelled} is not allowed in a model", way_out)
         if isinstance(node, exp.Anonymous) and node.name.lower() in FORBIDDEN_FUNCTIONS:
-            raise refuse(path, line_of(node, offset), f"{node.name}() is not allowed in a model", way_out)
+            raise refuse(path, line_of(node), f"{node.name}() is not allowed in a model", way_out)
         if isinstance(node, exp.Limit | exp.Offset | exp.Fetch):
             raise refuse(
                 path,
-                line_of(node, offset),
+                line_of(node),
                 "LIMIT and OFFSET depend on all rows at once",
                 "Leave it out here and put it into a query, or keep one row per key with DISTINCT ON.",
             )
         if isinstance(node, exp.With) and node.args.get("recursive"):
-            raise refuse(path, line_of(node, offset), "WITH RECURSIVE cannot be kept", "Split it into models by level.")
+            raise refuse(path, line_of(node), "WITH RECURSIVE cannot be kept", "Split it into models by level.")
         if isinstance(node, exp.Union) and node.args.get("distinct"):
             raise refuse(
                 path,
-                line_of(node, offset),
+                line_of(node),
                 "UNION removes duplicates over all rows",
                 "Write UNION ALL; remove duplicates with GROUP BY in a second model.",
             )
         if isinstance(node, exp.Intersect | exp.Except):
             raise refuse(
                 path,
-                line_of(node, offset),
+                line_of(node),
                 f"{node.key.upper()} is not supported",
                 "Use EXISTS or NOT EXISTS.",
             )
@@ -252,26 +254,26 @@ def _refuse_volatile(path: Path, query: exp.Query, offset: int) -> None:
         ):
             raise refuse(
                 path,
-                line_of(node, offset),
+                line_of(node),
                 "ROLLUP, CUBE and GROUPING SETS have no one key",
                 "Write a model for each level.",
             )
         if isinstance(node, exp.Not) and isinstance(node.this, exp.In) and node.this.args.get("query"):
             raise refuse(
                 path,
-                line_of(node, offset),
+                line_of(node),
                 "NOT IN (SELECT …) changes for all rows when one NULL appears",
                 "Write NOT EXISTS (SELECT 1 FROM … WHERE …) instead.",
             )
         if isinstance(node, exp.In) and node.args.get("query") and not _is_conjunct(node):
             raise refuse(
                 path,
-                line_of(node, offset),
+                line_of(node),
                 "IN (SELECT …) as a value or below OR changes for all rows when one NULL appears",
                 "Write EXISTS (SELECT 1 FROM … WHERE …) instead.",
             )
         if isinstance(node, exp.TableSample):
-            raise refuse(path, line_of(node, offset), "TABLESAMPLE is random", "Leave it out.")
+            raise refuse(path, line_of(node), "TABLESAMPLE is random", "Leave it out.")
 
 
 def _is_conjunct(node: exp.Expr) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sqlglot.errors import OptimizeError, SqlglotError
 from sqlglot.optimizer.qualify import qualify as qualify_names
 
 from consumers.engine.blocks import branches, from_items
-from consumers.engine.modelfile import refuse
+from consumers.engine.modelfile import line_of, refuse
 
 Schema = Mapping[str, Mapping[str, str]]
 
@@ -26,7 +27,7 @@ def qualified(path: Path, query: exp.Query, schema: Schema) -> exp.Query:
             known = ", ".join(sorted(schema))
             raise refuse(
                 path,
-                None,
+                line_of(table),
                 f"there is no table or model “{table.name}”",
                 f"Declare it in source.sql or add models/{table.name}.sql. Known here: {known}.",
             )
@@ -41,9 +42,10 @@ def qualified(path: Path, query: exp.Query, schema: Schema) -> exp.Query:
         )
     except (OptimizeError, SqlglotError) as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
+        named = re.search(r"column:? ['\"]*(\w+)", reason, re.IGNORECASE)
         raise refuse(
             path,
-            None,
+            next((line_of(c) for c in query.find_all(exp.Column) if named and c.name == named[1]), None),
             f"cannot resolve the names: {reason}",
             "Check the spelling and the table's alias; a function in FROM needs named columns, as in `f(…) AS t(item)`.",
         ) from None
