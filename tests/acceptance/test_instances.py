@@ -89,6 +89,35 @@ def leads(daemon: Daemon) -> set[str]:
     return {e["instance"] for e in daemon.seen("daemon.leading")}
 
 
+def test_a_daemon_of_many_instances_under_load_stops_within_five_seconds(
+    start: Daemons, config: Path, database: str
+) -> None:
+    """SIGTERM in the middle of everybody's work: the end is clean, nothing of it is lost or done twice."""
+    daemon = start("--config", config, "run")
+    until(lambda: leads(daemon) == set(NAMES))
+    stop, counts = threading.Event(), dict.fromkeys(NAMES, 0)
+
+    def load(name: str) -> None:
+        while not stop.is_set():
+            append(database, name, counts[name], 500)
+            counts[name] += 500
+
+    threads = [threading.Thread(target=load, args=(name,)) for name in NAMES]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: min(totals(database)) > 1000)
+        assert daemon.stop(within=5) == 0, "".join(daemon.lines)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert led(database) == []
+    last = start("--config", config, "run", "--until-idle")
+    assert last.ended() == 0
+    assert totals(database) == list(counts.values())
+
+
 def test_instances_are_spread_and_taken_over(start: Daemons, config: Path, database: str) -> None:
     """Two daemons share four instances; after SIGKILL of one the other leads all within 15 s, nothing lost or twice."""
     pair = [start("--config", config, "run") for _ in range(2)]

@@ -15,6 +15,8 @@ import psutil
 import psycopg
 import pytest
 from daemons import Daemon, Daemons, daemons, until
+from links import Proxy
+from psycopg.conninfo import conninfo_to_dict
 
 from connectors.embedded import EmbeddedPostgres
 from connectors.event import Source, encode_change
@@ -165,6 +167,51 @@ def _stop_in_transaction(connection: psycopg.Connection[Any], daemon: Daemon) ->
         return True
     daemon.signal(signal.SIGCONT)
     return False
+
+
+def test_a_leader_cut_off_from_the_state_database_is_replaced_and_can_no_longer_commit(
+    start: Daemons, counted: Path, database: str, server: EmbeddedPostgres
+) -> None:
+    """Its network is gone in the middle of work: the standby leads within 15 s; back again, the first commits nothing."""
+    with Proxy(server.folder / ".s.PGSQL.5432") as link:
+        name = conninfo_to_dict(database)["dbname"]
+        first = start(
+            "--domain", counted, "run", ROWTIDE_STATE__DSN=f"postgresql://postgres@127.0.0.1:{link.port}/{name}"
+        )
+        first.wait_for("daemon.leading")
+        second = start("--domain", counted, "run")
+        second.wait_for("daemon.standing_by")
+        appended, stop = [0], threading.Event()
+
+        def load() -> None:
+            while not stop.is_set():
+                append(database, appended[0], 50)
+                appended[0] += 50
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            until(lambda: total(database) > 500)
+            link.freeze()
+            began = time.monotonic()
+            second.wait_for("daemon.leading")
+            assert time.monotonic() - began < TAKEOVER
+            seen = total(database)
+            until(lambda: total(database) > seen + 200)
+            led = epoch(database)
+            link.thaw()
+            first.wait_for("daemon.standing_by")
+            seen = total(database)
+            until(lambda: total(database) > seen + 200)
+        finally:
+            stop.set()
+            thread.join()
+        until(lambda: total(database) == appended[0])
+        assert epoch(database) == led, "the daemon that was cut off has not taken the lead back"
+        second.signal(signal.SIGKILL)
+        first.wait_for("daemon.leading")
+        append(database, appended[0], 10)
+        until(lambda: total(database) == appended[0] + 10)
 
 
 def test_a_state_database_that_restarts_is_waited_for(start: Daemons, counted: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ class Proxy:
         self._target = target
         self._open = threading.Event()
         self._open.set()
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -38,6 +40,14 @@ class Proxy:
     def heal(self) -> None:
         self._open.set()
 
+    def freeze(self) -> None:
+        """Pass nothing on until thawed: connections stay open and silent, as when a cable is pulled."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Pass on what was sent meanwhile, and all that comes."""
+        self._flowing.set()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -47,6 +57,7 @@ class Proxy:
             threading.Thread(target=self._pass, args=(client,), daemon=True).start()
 
     def _pass(self, client: socket.socket) -> None:
+        self._flowing.wait()
         if not self._open.is_set():
             client.close()
             return
@@ -62,6 +73,7 @@ class Proxy:
             while True:
                 for end in select.select(pair, [], [])[0]:
                     data = end.recv(1 << 16)
+                    self._flowing.wait()
                     if not data:
                         return
                     (server if end is client else client).sendall(data)
@@ -76,6 +88,7 @@ class Proxy:
 
     def close(self) -> None:
         self.cut()
+        self.thaw()
         _shut(self._listener)
         self._listener.close()
 
