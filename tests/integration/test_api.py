@@ -267,12 +267,13 @@ def test_nothing_is_told_without_a_token(desk: Office) -> None:
 
 
 def test_what_the_page_shows_is_about_nobody(school: Office) -> None:
-    """The page has no login: no value of a person is on it; reports and queries, which have some, need the token."""
+    """The page has no login: it shows how customers stand and no value of a person; reports and queries, which have some, need the token."""
     school.admit(1, first_name=CANARIES[0], family_name=CANARIES[1], email1=CANARIES[2], phone1=CANARIES[3],
                  nation_id_passport_no=CANARIES[4])  # fmt: skip
     none: dict[str, Any] = {"headers": {"Authorization": ""}}
     shown = [school.get(path, **none) for path in ("/", "/status", "/ready", "/metrics", "/health")]
     assert [response.status_code for response in shown] == [200] * 5
+    assert "Customers in QuickBooks" in shown[0].text
     closed = [school.get(path, **none) for path in ("/queries/pending", "/reports/customers", "/reports/customers.csv")]
     assert [response.status_code for response in closed] == [401] * 3
     assert [school.get(path).status_code for path in ("/queries/pending", "/reports/customers")] == [200] * 2
