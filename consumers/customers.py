@@ -22,15 +22,15 @@ from connectors.quickbooks.customer import Wished
 from connectors.quickbooks.decide import Held, Request
 from connectors.quickbooks.workload import ClaimLostError, Item, Pack, Recorded
 from connectors.state import connect
+from consumers.customer_telling import PAGE as TOLD
+from consumers.customer_telling import Told, tell_again, untold
 from consumers.engine.sqltext import quote
-from consumers.push import CUSTOMER, PUSHED, CustomerPush
+from consumers.push import CUSTOMER, CustomerPush
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 PAGE = 300  # records looked at in one statement
-FLAGS = {"available": 0, "running": 3, "retryable": 3, "synced": 1, "failed": 2, "parked": 2}
 _SPACE = 0x72776375  # of the records' locks
 _TELLING = 0x72777463  # one process at a time tells of an instance
-_TELL_AGAIN = 60.0  # seconds after which what was told and is pending all the same is told again
 _IDLE = 600_000  # ms of silence after which the server ends a session that may hold claims
 
 _MOMENTS = frozenset({"doubt_since", "due_at", "pushed_at"})
@@ -40,15 +40,6 @@ _REQUEST_MOMENTS = frozenset({"stored_at", "since", "sent_at"})
 # A body is kept as it was written, to the order of its attributes: it is sent again as the same text.
 _REQUEST_JSON = {"body": Json, "attributes": Jsonb, "defined": Jsonb}
 _REQUEST = tuple(entry.name for entry in fields(Request) if entry.name != "doubtful")
-
-
-@dataclass(frozen=True)
-class Told:
-    """A row of the input `pushed`, and the version of what it tells."""
-
-    record: str
-    version: int
-    row: tuple[Any, ...]
 
 
 @dataclass
@@ -498,8 +489,8 @@ class CustomerStore:
             if row != (True,):
                 return 0
             try:
-                self._tell_again(connection)
-                while page := self._untold(connection):
+                tell_again(connection, self)
+                while page := untold(connection, self):
                     append(page)
                     told()
                     connection.execute(
@@ -514,42 +505,12 @@ class CustomerStore:
                         ],
                     )
                     count += len(page)
-                    if len(page) < PAGE:
+                    if len(page) < TOLD:
                         break
             finally:
                 if not connection.closed:
                     connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [_TELLING, self.instance])
         return count
-
-    def _tell_again(self, connection: Connection) -> None:
-        """What was told some time ago and is pending all the same did not arrive."""
-        connection.execute(
-            f"UPDATE rowtide.customer AS c SET told = false, updated_at = to_timestamp(%s) "
-            f"FROM {quote(self.instance)}.{quote(self.push.pending)} AS p "
-            f"JOIN {quote(self.instance)}.{quote(self.push.model)} AS m ON m.record = p.record "
-            "WHERE c.realm_id = %s AND c.instance = %s AND c.record = p.record AND c.state = 'synced' AND c.told "
-            "AND c.fingerprint = m.fingerprint AND c.updated_at < to_timestamp(%s)",
-            [self.now(), self.realm_id, self.instance, self.now() - _TELL_AGAIN],
-        )
-
-    def _untold(self, connection: Connection) -> list[Told]:
-        rows = connection.execute(
-            "SELECT c.record, c.version, c.realm_id, c.state, c.quickbooks_id, c.sync_token, c.display_name, "
-            "c.fingerprint, coalesce(c.reason, c.remarks), c.pushed_by, "
-            "to_char(c.pushed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM rowtide.customer AS c "
-            "WHERE c.realm_id = %s AND c.instance = %s AND NOT c.told ORDER BY c.record LIMIT %s",
-            [self.realm_id, self.instance, PAGE],
-        ).fetchall()
-        found = []
-        for record, version, realm, state, id_, token, name, fingerprint, reason, by, at in rows:
-            flag = FLAGS[state]
-            if state == "available" and fingerprint is not None:
-                flag = FLAGS["synced"]
-            values = dict(
-                zip(PUSHED, (record, realm, str(flag), id_, token, name, fingerprint, reason, by, at), strict=True)
-            )
-            found.append(Told(record, version, tuple(values.get(column) for column in self.push.pushed.names)))
-        return found
 
 
 # A pending row is to be pushed where nothing is known of it, where it changed since it was last tried, and where it

@@ -30,7 +30,8 @@ from connectors.quickbooks.pusher import Pusher
 from connectors.quickbooks.realm import Realm
 from connectors.quickbooks.workload import ClaimLostError, Counts, Item
 from connectors.state import connect
-from consumers.customers import CustomerStore, Told
+from consumers.customer_telling import Told
+from consumers.customers import CustomerStore
 from consumers.push import CustomerPush
 from daemon.settings import Settings
 from daemon.writeback import Currency

@@ -12,7 +12,8 @@ import structlog
 from connectors.quickbooks import adopt, realm, reconcile, resolve
 from connectors.quickbooks.client import CHANGES_DAYS
 from connectors.quickbooks.customer import Entity, attributes_of
-from connectors.quickbooks.decide import Held, read
+from connectors.quickbooks.decide import Held
+from connectors.quickbooks.known import read
 from connectors.quickbooks.reconcile import Finding
 from connectors.quickbooks.workload import ClaimLostError, Recorded
 from connectors.state import connect

@@ -26,7 +26,6 @@ from connectors.quickbooks.customer import (
     Definition,
     Entity,
     Wished,
-    attributes_of,
     changed,
     differences,
     dropped_fields,
@@ -40,6 +39,8 @@ from connectors.quickbooks.faults import Verdict
 
 Operation = Literal["create", "update", "fields"]
 State = Literal["available", "running", "retryable", "synced", "failed", "parked"]
+# What a customer may be sent without.
+OPTIONAL = ("PrimaryEmailAddr", "PrimaryPhone", "CustomerTypeRef")
 SKEW = 600.0  # seconds that QuickBooks' clock may be behind ours
 FEW = 3  # how often what QuickBooks could not process (6000) is sent
 
@@ -226,7 +227,7 @@ def _name(wished: Wished, held: Held, taken: Collection[str]) -> str | None:
 def _optional(wished: Wished, company: Company) -> dict[str, str]:
     """The attributes without which a customer may be sent, as they would be sent."""
     ready = prepare(wished, company)
-    return {name: ready.attributes[name] for name in _OPTIONAL if name in ready.attributes}
+    return {name: ready.attributes[name] for name in OPTIONAL if name in ready.attributes}
 
 
 def requestid(realm: str, instance: str, held: Held) -> str:
@@ -362,7 +363,7 @@ def _is_ours(request: Request, one: Found, mapped: Mapping[str, str], sent: Mapp
 def judge_read(request: Request, entity: Entity) -> Ruling:
     """Whether a customer holds what an update sent: APPLIED, else REFUSED (it has to be made anew on what is there)."""
     if request.operation == "fields":
-        return Ruling.REFUSED if dropped_fields(_definitions(request), entity) else Ruling.APPLIED
+        return Ruling.REFUSED if dropped_fields(definitions(request), entity) else Ruling.APPLIED
     return Ruling.REFUSED if differences(request.attributes, entity) else Ruling.APPLIED
 
 
@@ -377,120 +378,11 @@ def created_at(entity: Entity) -> float | None:
     return moment.timestamp() if moment.tzinfo is not None else None
 
 
-# --- what is then known ---
-
-
-def applied(held: Held, request: Request, entity: Entity, now: float, by: str) -> Held:
-    """What is known once a request was carried out and `entity` is the customer since."""
-    refused, stayed = dict(held.fields_refused), dict(held.fields_sent)
-    if request.operation == "fields":
-        dropped = dropped_fields(_definitions(request), entity)
-        for name, (_, _, value) in request.defined.items():
-            if name in dropped and value:
-                refused[name] = value
-            else:
-                stayed[name] = value
-                refused.pop(name, None)
-    sent = {**(held.sent or {}), **{name: value for name, value in request.attributes.items() if name != "Notes"}}
-    told_notes = entity.get(
-        "Notes", request.attributes.get("Notes", held.notes if request.operation != "create" else "")
-    )
-    return replace(
-        held,
-        quickbooks_id=str(entity.get("Id") or held.quickbooks_id),
-        sync_token=str(entity.get("SyncToken", held.sync_token or "0")),
-        sent={name: value for name, value in sent.items() if value},
-        notes=str(told_notes or ""),
-        display_name=request.name or held.display_name,
-        real_name=request.real_name if request.name else held.real_name,
-        names_refused={} if request.name else held.names_refused,
-        fields_sent={name: value for name, value in stayed.items() if value},
-        fields_refused=refused,
-        doubt_since=None,
-        attempts=0,
-        pushed_at=now,
-        pushed_by=by,
-    )
-
-
-def read(held: Held, entity: Entity, sent: Mapping[str, str] | None = None) -> Held:
-    """What is known once the customer was read.
-
-    Args:
-        held: as known before.
-        entity: the customer now.
-        sent: what counts as sent from now on; None: what was sent. Then what a person changed since stays.
-    """
-    name = attributes_of(entity).get("DisplayName")
-    named = {"DisplayName": name} if name else {}
-    return replace(
-        held,
-        sync_token=str(entity.get("SyncToken", held.sync_token or "0")),
-        sent={**(held.sent if sent is None and held.sent is not None else sent or {}), **named},
-        display_name=name or held.display_name,
-        notes=str(entity.get("Notes") or ""),
-    )
-
-
-def finished(held: Held, wished: Wished, remarks: Sequence[str], now: float, by: str) -> Held:
-    """What is known once QuickBooks holds what is wished."""
-    return replace(
-        held,
-        state="synced",
-        fingerprint=wished.fingerprint,
-        tried=wished.fingerprint,
-        real_name=wished.real_name,
-        attempts=0,
-        due_at=None,
-        reason=None,
-        remarks="; ".join(remarks) or None,
-        told=False,
-        pushed_at=now if held.fingerprint != wished.fingerprint else held.pushed_at,
-        pushed_by=by if held.fingerprint != wished.fingerprint else held.pushed_by,
-    )
-
-
-def name_refused(held: Held, request: Request) -> Held:
-    """What is known once another has the name that a request asked for."""
-    real = request.real_name or ""
-    keys = [*held.names_refused.get(real, ()), naming.key(request.name or "")]
-    return replace(held, names_refused={real: keys}, doubt_since=None)
-
-
-# What a customer may be sent without, and in which order that is tried where QuickBooks refuses the data: nothing else
-# is lost than what it does not take.
-_OPTIONAL = ("PrimaryEmailAddr", "PrimaryPhone", "CustomerTypeRef")
-_TRIALS: tuple[tuple[str, ...], ...] = (
-    ("PrimaryEmailAddr",),
-    ("PrimaryPhone",),
-    ("CustomerTypeRef",),
-    ("PrimaryEmailAddr", "PrimaryPhone"),
-    _OPTIONAL,
-)
-
-
-def without(held: Held, request: Request) -> Held | None:
-    """What to leave out of a request that QuickBooks refused for its data; None where nothing is left to try."""
-    values = {**held.left_out, **{name: request.attributes[name] for name in _OPTIONAL if request.attributes.get(name)}}
-    present = tuple(name for name in _OPTIONAL if name in values)
-    trials = list(dict.fromkeys(tuple(n for n in trial if n in present) for trial in _TRIALS))
-    trials = [trial for trial in trials if trial]
-    now = tuple(name for name in _OPTIONAL if name in held.left_out)
-    position = trials.index(now) + 1 if now in trials else 0
-    if position >= len(trials):
-        return None
-    return replace(held, left_out={name: values[name] for name in trials[position]})
-
-
-def refused_fields(held: Held, request: Request) -> Held:
-    """What is known once QuickBooks refused custom fields: they go to Notes."""
-    return replace(held, fields_refused={**held.fields_refused, **{n: e[2] for n, e in request.defined.items()}})
-
-
 def inactive(entity: Entity) -> bool:
     """Whether a person has deactivated the customer."""
     return not is_active(entity)
 
 
-def _definitions(request: Request) -> dict[str, tuple[Definition, str]]:
+def definitions(request: Request) -> dict[str, tuple[Definition, str]]:
+    """The custom fields that a request sends."""
     return {name: (Definition(id_, kind), value) for name, (id_, kind, value) in request.defined.items()}

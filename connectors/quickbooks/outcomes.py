@@ -10,7 +10,7 @@ from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_base, wait_exponential_jitter, wait_random
 
 from connectors.failpoints import failpoint
-from connectors.quickbooks import decide, resolve
+from connectors.quickbooks import decide, known, resolve
 from connectors.quickbooks.client import Answer
 from connectors.quickbooks.customer import Company, Entity, differences
 from connectors.quickbooks.decide import Found, Held, Ruling
@@ -97,7 +97,7 @@ class Outcomes:
         if ruling is Ruling.APPLIED and answer.entity is not None:
             self._applied(item, answer.entity)
         elif ruling is Ruling.NAME_REFUSED:
-            self._settle(item, decide.name_refused(item.held, item.open), "name taken")
+            self._settle(item, known.name_refused(item.held, item.open), "name taken")
         elif ruling is Ruling.REFUSED:
             self._refused(item, answer)
         elif ruling is Ruling.READ:
@@ -120,7 +120,7 @@ class Outcomes:
             self.counts.created += 1
         else:
             self.counts.updated += 1
-        held = decide.applied(item.held, request, entity, self._now(), self._by)
+        held = known.applied(item.held, request, entity, self._now(), self._by)
         if kept := differences(request.attributes, entity):
             item.remarks = (f"QuickBooks holds another {', '.join(kept)} than was sent",)
         if request.operation == "fields" and request.defined and set(request.defined) <= set(held.fields_refused):
@@ -135,9 +135,9 @@ class Outcomes:
         outcome = f"refused {code}".strip()
         if item.open.operation == "fields":
             self._lacks_definitions()
-            self._settle(item, decide.refused_fields(item.held, item.open), outcome)
+            self._settle(item, known.refused_fields(item.held, item.open), outcome)
             return
-        less = decide.without(item.held, item.open) if answer.verdict is Verdict.DATA else None
+        less = known.without(item.held, item.open) if answer.verdict is Verdict.DATA else None
         if less is None:
             less = self._parked(item, f"{answer.reason or 'refused'}{f' ({code})' if code else ''}")
         self._settle(item, less, outcome)
@@ -157,7 +157,7 @@ class Outcomes:
         elif item.open.refusals >= decide.FEW:
             self._settle(item, self._parked(item, "QuickBooks could not process it (6000)"), "refused 6000")
         else:
-            self._settle(item, decide.read(item.held, entity), "made anew")
+            self._settle(item, known.read(item.held, entity), "made anew")
 
     def _resolve_gone(self, item: Item) -> None:
         entity = self.by_id(item)
@@ -198,7 +198,7 @@ class Outcomes:
         if ruling is Ruling.APPLIED and entity is not None:
             self._applied(item, entity)
         elif ruling is Ruling.NAME_REFUSED:
-            self._settle(item, decide.name_refused(item.held, request), "name taken")
+            self._settle(item, known.name_refused(item.held, request), "name taken")
         elif resend:
             return
         elif request.batch_id is not None:
@@ -269,9 +269,9 @@ class Outcomes:
     def _parked(self, item: Item, reason: str, held: Held | None = None) -> Held:
         item.over, item.error = True, reason
         self.counts.parked += 1
-        known = held or item.held
-        tried = item.wished.fingerprint if item.wished else known.tried
-        return replace(known, state="parked", tried=tried, reason=reason, due_at=None, told=False)
+        last = held or item.held
+        tried = item.wished.fingerprint if item.wished else last.tried
+        return replace(last, state="parked", tried=tried, reason=reason, due_at=None, told=False)
 
     def _settle(self, item: Item, held: Held, outcome: str) -> None:
         self._pending.append((item, Recorded(held, item.open, settled=True, outcome=outcome)))

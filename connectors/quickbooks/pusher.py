@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from connectors.failpoints import failpoint
-from connectors.quickbooks import decide
+from connectors.quickbooks import decide, known
 from connectors.quickbooks.batch import batched, in_batches, is_as_it_was, operations
 from connectors.quickbooks.client import Answer
 from connectors.quickbooks.customer import Company, known_of
@@ -142,7 +142,7 @@ class Pusher:
                 request = decide.new_request(self._realm, self._instance, item.held, step, item.wished, self._now())
                 going.append((item, request))
             elif planned.step is Next.NOTHING:
-                held = decide.finished(item.held, item.wished, planned.remarks, self._now(), self._by)
+                held = known.finished(item.held, item.wished, planned.remarks, self._now(), self._by)
                 self._outcomes.finish(item, held)
             elif planned.step is Next.READ:
                 self._read_first(item)
@@ -182,7 +182,7 @@ class Pusher:
         if entity is None or decide.inactive(entity):
             self._outcomes.park_unusable(item, entity)
         elif item.wished is not None:
-            item.held = decide.read(item.held, entity, known_of(entity, item.wished))
+            item.held = known.read(item.held, entity, known_of(entity, item.wished))
 
     # --- sending ---
 
