@@ -105,8 +105,10 @@ class Daemons:
         return daemon
 
     def end(self) -> None:
-        for daemon in self._started:
+        """Leave none behind; their last lines are shown where the test fails."""
+        for number, daemon in enumerate(self._started):
             daemon.kill()
+            print(f"--- daemon {number}, the last of {len(daemon.lines)} lines:", *daemon.lines[-60:], sep="\n")
 
 
 def until(condition: Callable[[], Any], patience: float = PATIENCE, every: float = 0.1) -> Any:
