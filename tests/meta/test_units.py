@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.quickbooks.keys import CREDENTIAL
 from daemon.settings import load_settings, names
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
@@ -90,3 +92,23 @@ def test_the_example_settings_load(tmp_path: Path) -> None:
     assert settings.source.dsn.get_secret_value() == "host=x"
     assert settings.state.folder == Path("/var/lib") / found["StateDirectory"].replace("%i", "rental")
     assert "dsn" not in re.sub(r"#.*", "", (FOLDER / "rental.toml").read_text())
+
+
+def test_the_school_has_its_secrets(tmp_path: Path) -> None:
+    """school.toml is accepted with the credentials that the unit and school.conf load, and the key of the tokens is found there."""
+    drop_in = configparser.RawConfigParser(strict=False, dict_type=Lines)
+    drop_in.optionxform = str  # type: ignore[assignment]
+    drop_in.read(FOLDER / "school.conf")
+    loaded = [service()["LoadCredential"], *drop_in["Service"]["LoadCredential"].splitlines()]
+    places = dict(line.split(":", 1) for line in loaded)
+    assert all(place.startswith("/etc/rowtide/%i.") for place in places.values())
+    values = {"source.dsn": "mariadb://rowtide@mis/school", "quickbooks.client_secret": "secret", "api.token": "t" * 64}
+    for name in places:
+        (tmp_path / name).write_text(values.get(name, base64.b64encode(b"k" * 32).decode()))
+    settings = load_settings(FOLDER / "school.toml", {"CREDENTIALS_DIRECTORY": str(tmp_path)}).settings
+    options = settings.quickbooks.options()
+    assert (options.client_secret, settings.source.kind) == ("secret", "mysql")
+    assert settings.api.token is not None
+    assert places.keys() - values.keys() == {CREDENTIAL}
+    assert settings.state.folder == Path("/var/lib") / service()["StateDirectory"].replace("%i", "school")
+    assert all(f"{name} =" not in (FOLDER / "school.toml").read_text() for name in ("client_secret", "token", "dsn"))
