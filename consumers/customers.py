@@ -84,6 +84,16 @@ class CustomerStore:
 
     # --- which ---
 
+    def other_company(self) -> str | None:
+        """Another company that customers went to, as the log tells; None: there is none."""
+        table = f"{quote(self.instance + '_source')}.{quote(self.push.pushed.name)}"
+        with self._transaction() as connection:
+            row = connection.execute(
+                f"SELECT realm_id FROM {table} WHERE realm_id <> %s AND quickbooks_id IS NOT NULL LIMIT 1",
+                [self.realm_id],
+            ).fetchone()
+        return row[0] if row else None
+
     def import_map(self) -> int:
         """Take into the map what only the input `pushed` knows: the state database was built anew. Returns how many."""
         table = f"{quote(self.instance + '_source')}.{quote(self.push.pushed.name)}"

@@ -25,7 +25,7 @@ from connectors.log import TopicPartition
 from connectors.quickbooks import realm, resolve
 from connectors.quickbooks.clock import Clock
 from connectors.quickbooks.customer import Company, read_places
-from connectors.quickbooks.errors import NotConnectedError, QuickBooksRefusedError
+from connectors.quickbooks.errors import NotConnectedError, OtherCompanyError, QuickBooksRefusedError
 from connectors.quickbooks.pusher import Pusher
 from connectors.quickbooks.realm import Realm
 from connectors.quickbooks.workload import ClaimLostError, Counts, Item
@@ -145,8 +145,13 @@ class Work:
     def prepare(self) -> None:
         """Take in what the log knows of former pushes, and see that the company may be written to.
 
-        Raises NotAdoptedError, and as `QuickBooksClient.query`.
+        Raises OtherCompanyError, NotAdoptedError, and as `QuickBooksClient.query`.
         """
+        if other := self.store.other_company():
+            raise OtherCompanyError(
+                f"The log tells of customers pushed to the company {other}, and this is the company {self.realm.realm_id}.",
+                hint=f"Connect the company {other}; or give this one a log of its own (log.topics, or another --state).",
+            )
         if imported := self.store.import_map():
             log.info("customers.imported", records=imported)
         with connect(self.app.dsn) as connection:

@@ -274,6 +274,16 @@ def test_a_rebuilt_state_database_pushes_nothing(room: Club) -> None:
     assert phones(room) == {"Another": "", "Ann Lee (No 2)": "0711"}
 
 
+def test_a_log_of_another_company_pushes_nothing(room: Club) -> None:
+    """Where the log tells of customers in another company, none would seem pending here: that is said, not passed over."""
+    told = ("member:1", "9999", "1", "7", "0", "Ann Lee", "of another time", None, None, None)
+    room.app.append_input("pushed", told, ("member:1",))
+    room.put({"id": 2, "last": "Roe"})
+    room.round()
+    assert "pushed to the company 9999" in (room.lane.waits or "")
+    assert room.writes() == 0
+
+
 def test_several_push_at_once_and_each_customer_is_made_once(room: Club) -> None:
     """The lane and two commands beside each other share the records out; limits hold for all of them together."""
     room.put(*({"id": n, "last": f"Lee{n}", "kind": "member" if n % 2 else "guest"} for n in range(1, 91)))
