@@ -128,7 +128,7 @@ def test_it_goes_on_and_ends_at_ctrl_c(summary: dict[str, Any], folder: Path) ->
         assert process.poll() is None, "".join(lines)
         told = "".join(lines)
         state = told.split("psql '")[1].split("'")[0]
-        simulator = told.split("QuickBooks ")[1].split()[0]
+        simulator = told.split("  QuickBooks ")[1].split()[0]
         with urllib.request.urlopen(f"{simulator}/control/health", timeout=10) as answer:
             assert json.load(answer) == {"status": "ok"}
         with psycopg.connect(state, autocommit=True) as mirror:
