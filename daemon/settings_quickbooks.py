@@ -13,7 +13,7 @@ from connectors.quickbooks.addresses import check_address
 from connectors.quickbooks.errors import AddressRefusedError
 from connectors.quickbooks.options import Limits, Options
 
-_PLACE = re.compile(r"notes|nothing|definition:[A-Za-z0-9._-]{1,60}")
+_PLACE = re.compile(r"notes|nothing|definition:\d+(:(string|number|date))?")
 
 
 class QuickBooksSettings(BaseModel):
@@ -44,7 +44,7 @@ class QuickBooksSettings(BaseModel):
     def _places(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name, place in value.items():
             if not _PLACE.fullmatch(place):
-                raise ValueError(f"{name} goes to “{place}”; write notes, nothing or definition:ID")
+                raise ValueError(f"{name} goes to “{place}”; write notes, nothing, definition:ID or definition:ID:number (or date)")
         return value
 
     @field_validator("api_url", "oauth_url")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from connectors.quickbooks.customer import read_places
 from daemon.settings import SettingsError, load_settings, shown
 
 
@@ -173,3 +174,17 @@ def test_a_setting_that_names_a_file_is_no_secret_in_one(tmp_path: Path) -> None
     assert str(load(tmp_path, environment={"ROWTIDE_QUICKBOOKS__KEY_FILE": path}).settings.quickbooks.key_file) == path
     named = {"ROWTIDE_INSTANCES__NORTH__QUICKBOOKS__KEY_FILE": path, "ROWTIDE_INSTANCE": "north"}
     assert str(load(tmp_path, environment=named).settings.quickbooks.key_file) == path
+
+
+@pytest.mark.parametrize("place", ["notes", "nothing", "definition:3", "definition:3:number", "definition:12:date"])
+def test_a_field_goes_where_the_client_can_put_it(tmp_path: Path, place: str) -> None:
+    """What the settings take, the mapping understands."""
+    settings = load(tmp_path, f'[quickbooks.fields]\nCampus = "{place}"').settings
+    assert set(read_places(settings.quickbooks.fields)) == {"Campus"}
+
+
+@pytest.mark.parametrize("place", ["definition:", "definition:x", "definition:3:color", "note"])
+def test_a_field_without_a_place_is_refused(tmp_path: Path, place: str) -> None:
+    """The message names the field and what may be written."""
+    with pytest.raises(SettingsError, match="Campus goes to"):
+        load(tmp_path, f'[quickbooks.fields]\nCampus = "{place}"')
