@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from deploy.stack.definition import CONNECT
 from deploy.stack.jars import LOGGING, jars
-from deploy.stack.process import Process, ServerFailedError, free_port
+from deploy.stack.process import free_port
+from deploy.stack.server import Server
 
 _JAVA = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
-_START = 120  # seconds; five on an idle machine
 _CONNECTOR = "io.debezium.connector.mariadb.MariaDbConnector"
 
 
-class KafkaConnect:
-    """A Connect worker on a free loopback port; a context manager that stops it and removes its folder.
-
-    Its port stays over stop, kill and start; what it knows is in the broker.
+class KafkaConnect(Server):
+    """A Connect worker on a loopback port; what it knows is in the broker.
 
     Args:
         servers: the broker's `bootstrap.servers`.
-        folder: where it runs; a temporary one that `close` removes where None.
+        folder: as of every server.
         port: of its REST interface; a free one where None.
         settings: worker settings beside ours, or instead of them.
         environment: variables that connectors may name as `${env:NAME}`.
     """
+
+    title = "The Connect worker"
+    patience = 120.0  # five on an idle machine
 
     def __init__(
         self,
@@ -45,29 +42,17 @@ class KafkaConnect:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._own = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-connect-"))
+        super().__init__(folder, "connect.log")
         self._jars, self._plugins = jars("kafka"), jars("debezium")
         self._port = port or free_port()
         self._servers = servers
         self._settings = dict(settings or {})
         self._environment = dict(environment or {})
-        self._process = Process(self.folder / "connect.log")
 
     @property
     def url(self) -> str:
         """Where its REST interface is."""
         return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs."""
-        return self._process.alive
-
-    @property
-    def pid(self) -> int:
-        """The worker's process id."""
-        return self._process.pid
 
     def start(self) -> None:
         """Start the worker and wait until it knows its connectors. Raises ServerFailedError."""
@@ -89,15 +74,7 @@ class KafkaConnect:
 
     def wait(self) -> None:
         """Wait until a launched worker answers and knows its connectors. Raises ServerFailedError."""
-        deadline = time.monotonic() + _START
-        while not self._ready():
-            if not self._process.alive:
-                reason = f"The Connect worker ended while starting: {self._process.tail()}"
-                raise ServerFailedError(reason, hint=f"See {self.folder / 'connect.log'}.")
-            if time.monotonic() > deadline:
-                reason = f"The Connect worker did not answer within {_START} s: {self._process.tail()}"
-                raise ServerFailedError(reason, hint=f"See {self.folder / 'connect.log'}.")
-            time.sleep(0.1)
+        self._await(self._ready)
 
     def _ready(self) -> bool:
         """Whether REST paths exist and answer: its port opens earlier, and answers only once it has joined its group."""
@@ -130,30 +107,3 @@ class KafkaConnect:
         settings |= self._settings
         configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         return configuration
-
-    def stop(self) -> None:
-        """Stop it as an operator would."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-
-    def close(self) -> None:
-        """End it, and remove the folder where it is ours."""
-        self._process.kill()
-        if self._own:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,46 +3,40 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.stack.definition import KAFKA
 from deploy.stack.jars import LOGGING, jars
-from deploy.stack.process import Process, ServerFailedError, free_port
+from deploy.stack.process import ServerFailedError, free_port
+from deploy.stack.server import Server
 
 _JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
-_START = 90  # seconds; three on an idle machine
 
 
-class KafkaBroker:
-    """A broker on free loopback ports; a context manager that stops it and removes its folder.
-
-    Data and ports stay over stop, kill and start.
+class KafkaBroker(Server):
+    """A broker on loopback ports.
 
     Args:
-        folder: where its data lives; a temporary one that `close` removes where None.
+        folder: as of every server.
         port: for clients; a free one where None.
         settings: broker settings beside ours, or instead of them; may be changed until the first start.
     """
 
+    title = "The broker"
+    patience = 90.0  # three on an idle machine
+
     def __init__(
         self, folder: Path | None = None, *, port: int | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
-        self._own = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="rowtide-kafka-"))
+        super().__init__(folder, "broker.log")
         self._jars = jars("kafka")
         self._port, self._controller = port or free_port(), free_port()
         self.settings = dict(settings or {})
-        self._process = Process(self.folder / "broker.log")
 
     @property
     def servers(self) -> str:
@@ -59,16 +53,6 @@ class KafkaBroker:
         """The port of the controller: a test that gives listeners of its own has to name it."""
         return self._controller
 
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs."""
-        return self._process.alive
-
-    @property
-    def pid(self) -> int:
-        """The broker's process id."""
-        return self._process.pid
-
     def start(self) -> None:
         """Start the broker and wait until it answers. Raises ServerFailedError."""
         configuration = self._configure()
@@ -82,34 +66,16 @@ class KafkaBroker:
             environment=self.environment,
             folder=self.folder,
         )
-        self._await()
+        client = AdminClient({"bootstrap.servers": self.servers, "log_level": 0, "socket.timeout.ms": 5000})
 
-    def stop(self) -> None:
-        """Stop it as an operator would."""
-        self._process.stop()
+        def answers() -> bool:
+            """Whether it has registered itself with its controller and answers clients."""
+            try:
+                return bool(client.list_topics(timeout=1).brokers)
+            except KafkaException:
+                return False
 
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Stop and start on the same data and ports."""
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self._process.resume()
-
-    def close(self) -> None:
-        """Stop it, and remove the folder where it is ours."""
-        self._process.stop(timeout=10)
-        if self._own:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._await(answers)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -149,36 +115,3 @@ class KafkaBroker:
             identity = self.run_tool(tool, "random-uuid").split()[-1]
             self.run_tool(tool, "format", "-t", identity, "-c", str(configuration))
         return configuration
-
-    def _await(self) -> None:
-        """Wait until the broker has registered itself with its controller and answers clients."""
-        client = AdminClient({"bootstrap.servers": self.servers, "log_level": 0, "socket.timeout.ms": 5000})
-        deadline = time.monotonic() + _START
-        while time.monotonic() < deadline:
-            if not self._process.alive:
-                raise ServerFailedError(
-                    f"The broker ended while starting: {self._process.tail()}",
-                    hint=f"See {self.folder / 'broker.log'}.",
-                )
-            try:
-                if client.list_topics(timeout=1).brokers:
-                    return
-            except KafkaException:
-                continue
-        raise ServerFailedError(
-            f"The broker did not answer within {_START} s: {self._process.tail()}",
-            hint=f"See {self.folder / 'broker.log'}.",
-        )
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

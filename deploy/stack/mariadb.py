@@ -8,12 +8,9 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import pymysql
@@ -21,9 +18,9 @@ import pymysql
 from connectors.capture.mysql import grants
 from connectors.table import Table
 from deploy.stack.definition import MARIADB
-from deploy.stack.process import Process, ServerFailedError, free_port
+from deploy.stack.process import ServerFailedError, free_port
+from deploy.stack.server import Server
 
-_START = 60  # seconds; one on an idle machine
 _ACCOUNT = "mysql"  # the package's account: the server refuses to run as root
 
 
@@ -53,15 +50,17 @@ def ensure_installed() -> None:
         )
 
 
-class MariaDB:
-    """A MariaDB server; a context manager that starts it and removes its folder at the end.
+class MariaDB(Server):
+    """A MariaDB server.
 
     Args:
-        folder: where its data lives; None for a temporary folder that goes with the server.
+        folder: as of every server.
         port: on loopback; None for a free one, which it keeps over restarts.
         server_id: its number among replicating servers.
         settings: more of the server's variables, or others than the defaults.
     """
+
+    title = "MariaDB"
 
     def __init__(
         self,
@@ -71,23 +70,16 @@ class MariaDB:
         server_id: int = 1,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._temporary = folder is None
-        self.folder = Path(tempfile.mkdtemp(prefix="rowtide-mariadb-")) if folder is None else folder
+        self._account = _ACCOUNT if os.geteuid() == 0 else None
+        super().__init__(folder, "server.log", user=self._account)
         self.port = port or free_port()
         self.socket = self.folder / "s"  # short: a socket's path may have 107 characters
         self._settings = {**MARIADB, "server_id": str(server_id), **(settings or {})}
-        self._account = _ACCOUNT if os.geteuid() == 0 else None
-        self._process = Process(self.folder / "server.log", user=self._account)
         self._passwords: dict[str, str] = {}
 
     # --- running ---
 
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs."""
-        return self._process.alive
-
-    def start(self, timeout: float = _START) -> None:
+    def start(self) -> None:
         """Start the server (its folder is made at the first start) and wait until it answers."""
         if self._process.alive:
             return
@@ -107,21 +99,15 @@ class MariaDB:
             ],
             folder=self.folder,
         )
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.connect().close()
-            except pymysql.err.OperationalError:
-                if not self._process.alive or time.monotonic() > deadline:
-                    reason = self._process.tail()
-                    self._process.kill()
-                    raise ServerFailedError(
-                        f"MariaDB did not start: {reason}", hint=f"See {self.folder / 'server.log'}."
-                    ) from None
-                time.sleep(0.05)
-            else:
-                break
+        self._await(self._answers)
         self.execute("DELETE FROM mysql.global_priv WHERE User = ''", "FLUSH PRIVILEGES", binlog=False)
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except pymysql.err.OperationalError:
+            return False
+        return True
 
     def _prepare(self) -> None:
         data = self.folder / "data"
@@ -142,44 +128,6 @@ class MariaDB:
                 f"MariaDB's data folder could not be made: {' | '.join(done.stderr.strip().splitlines()[-3:])}",
                 hint=f"Free the disk, or see {self.folder}.",
             )
-
-    def stop(self) -> None:
-        """Shut the server down and wait for it."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """End the server as a power cut would."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Shut down and start on the same port and folder."""
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """Freeze the server: its connections stay open and silent."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """End `pause`."""
-        self._process.resume()
-
-    def close(self) -> None:
-        """End the server; a temporary folder goes with it."""
-        if self._temporary:
-            self._process.kill()
-            shutil.rmtree(self.folder, ignore_errors=True)
-        else:
-            self._process.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # --- using ---
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.stack.process import Process, ServerFailedError
-
-_START = 60  # seconds
+from deploy.stack.server import Server
 
 
-class QuickBooks:
+class QuickBooks(Server):
     """The simulator as a process.
 
     Args:
@@ -21,23 +18,17 @@ class QuickBooks:
         address: where it listens, e.g. http://127.0.0.1:8473.
     """
 
+    title = "The simulator of QuickBooks"
+
     def __init__(self, folder: Path, command: Sequence[str], address: str) -> None:
-        self._folder = folder
+        super().__init__(folder, "quickbooks.log")
         self._command = command
         self._address = address
-        self._process = Process(folder / "quickbooks.log")
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises ServerFailedError."""
-        self._process.start(self._command, folder=self._folder)
-        deadline = time.monotonic() + _START
-        while not self._is_well():
-            if not self._process.alive or time.monotonic() > deadline:
-                raise ServerFailedError(
-                    f"The simulator of QuickBooks did not start: {self._process.tail(3)}",
-                    hint=f"See {self._folder / 'quickbooks.log'}.",
-                )
-            time.sleep(0.1)
+        self._process.start(self._command, folder=self.folder)
+        self._await(self._is_well)
 
     def _is_well(self) -> bool:
         try:
@@ -45,12 +36,3 @@ class QuickBooks:
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.alive
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.stop()

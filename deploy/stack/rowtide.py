@@ -8,20 +8,19 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.stack.process import Process, ServerFailedError
+from deploy.stack.process import ServerFailedError
+from deploy.stack.server import Server
 
-_START = 120  # seconds; the first start makes all tables
 _COMMAND = 300
 
 
-class Rowtide:
+class Rowtide(Server):
     """The daemon and its commands.
 
     Args:
@@ -30,12 +29,14 @@ class Rowtide:
         page: address of its page.
     """
 
+    title = "Rowtide"
+    patience = 120.0  # the first start makes all tables
+
     def __init__(self, folder: Path, settings: Mapping[str, str], page: str) -> None:
-        self.folder = folder
+        super().__init__(folder, "rowtide.log")
         self.settings = dict(settings)
         self.page = page
         self.script = folder / "rowtide"
-        self._process = Process(folder / "rowtide.log")
 
     def command(self, *arguments: str) -> list[str]:
         """A command line of `rowtide` with these settings alone."""
@@ -77,18 +78,7 @@ class Rowtide:
     def start(self) -> None:
         """Start the daemon and wait until it works. Raises ServerFailedError."""
         self._process.start(self.command("run"), folder=self.folder)
-        deadline = time.monotonic() + _START
-        while not self._is_ready():
-            if not self._process.alive:
-                raise ServerFailedError(
-                    f"Rowtide ended while starting: {self._process.tail(3)}", hint=f"See {self.folder / 'rowtide.log'}."
-                )
-            if time.monotonic() > deadline:
-                raise ServerFailedError(
-                    f"Rowtide was not ready within {_START} s: {self._process.tail(3)}",
-                    hint=f"See {self.folder / 'rowtide.log'}.",
-                )
-            time.sleep(0.1)
+        self._await(self._is_ready)
 
     def status(self) -> dict[str, Any]:
         """What its page tells. Raises OSError where it does not answer."""
@@ -102,21 +92,3 @@ class Rowtide:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException, urllib.error.URLError):
             return False
-
-    @property
-    def alive(self) -> bool:
-        """Whether the daemon runs."""
-        return self._process.alive
-
-    @property
-    def pid(self) -> int:
-        """The daemon's process id."""
-        return self._process.pid
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-
-    def stop(self) -> None:
-        """End it as a service manager does."""
-        self._process.stop()
