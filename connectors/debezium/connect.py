@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from connectors.errors import RowtideError
@@ -40,9 +40,17 @@ class Connect:
     Args:
         url: where the worker listens, as `http://localhost:8083`.
         patience: how long a rebalance is waited for, in seconds.
+        wait: how time passes between two attempts, in seconds.
     """
 
-    def __init__(self, url: str, *, timeout: float = _TIMEOUT, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = _TIMEOUT,
+        patience: float = _PATIENCE,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConnectError(
@@ -57,6 +65,7 @@ class Connect:
         self._shown = f"{parts.scheme}://{parts.netloc}"
         self._timeout = timeout
         self._patience = patience
+        self._wait = wait
 
     def classes(self) -> set[str]:
         """The connectors that are installed, by their Java classes."""
@@ -109,7 +118,7 @@ class Connect:
                 raise ConnectError(
                     f"The connector {name} does not stop: it is {state}.", hint="See the log of Kafka Connect's worker."
                 )
-            time.sleep(0.1)
+            self._wait(0.1)
         stored = self._call("GET", f"{path}/offsets").get("offsets") or []
         if stored and not any(entry.get("offset") for entry in stored):
             self._call("DELETE", f"{path}/offsets")
@@ -144,7 +153,7 @@ class Connect:
                         f"Kafka Connect at {self._shown} is still busy with a rebalance after {self._patience:.0f} s.",
                         hint="See the logs of its workers, then try again.",
                     ) from None
-                time.sleep(0.2)
+                self._wait(0.2)
 
     def _attempt(self, method: str, path: str, body: object) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -96,7 +96,7 @@ def register_(
                 tables = f" ({progress.done}/{progress.tables} tables)" if progress.tables else ""
                 bar.update(task, completed=progress.events, description=f"snapshot {progress.table}{tables}")
 
-            done = register_connector(app, Connect(url), wanted, on_progress=show, wait=never.wait)
+            done = register_connector(app, Connect(url, wait=never.wait), wanted, on_progress=show, wait=never.wait)
     if json_output:
         print_json(done)
         return
