@@ -26,8 +26,8 @@ from connectors.errors import RowtideError
 from daemon import logging
 from daemon.cli.common import print_json
 from daemon.demo.part import Part
-from daemon.service import Page
-from daemon.settings import Settings
+from daemon.settings import Settings, Web
+from daemon.web import PortTakenError, serve_page
 
 DOMAINS = ("rental", "mis")
 SEED = 7
@@ -96,9 +96,16 @@ class _Show:
             self._begin(school)
             self._say(f"its customers appear at {school.url}/")
         if settings.web.enabled:
-            page = Page([part.app for part in self._parts], self._stack)
-            page.open(wait=page.is_led())
-            self._say(f"tables and reports at http://{settings.web.host}:{settings.web.port}/")
+            port = self._serve_page(settings.web)
+            self._say(f"tables and reports at http://{settings.web.host}:{port}/")
+
+    def _serve_page(self, web: Web) -> int:
+        """The page of what is shown, on any free port where its own is taken: a daemon may be at work here too."""
+        apps = [part.app for part in self._parts]
+        try:
+            return self._stack.enter_context(serve_page(apps, web.host, web.port))
+        except PortTakenError:
+            return self._stack.enter_context(serve_page(apps, web.host, 0))
 
     def _begin(self, part: Part) -> None:
         self._parts.append(part)
