@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
+from reached import ReachedMariadb, ReachedPostgres
 
 from connectors.capture.running import SourceUnavailableError
-from connectors.embedded import EmbeddedPostgres
 from connectors.writeback import ColumnsUnfitError, Target, Update, Wanted, WriteBackBlockedError
 from connectors.writeback.grants import grants
 from connectors.writeback.mysql import MySQLFlags
@@ -29,31 +29,17 @@ STATUS = Target("item", ("id",), ("status",), ("status",))
 PLACE = Target("shelf", ("aisle", "no"), ("label", "amount"), ("label", "amount"))
 
 
-class OfPostgres:
+class OfPostgres(ReachedPostgres):
     """A PostgreSQL database with the rules' tables."""
 
-    kind = "postgres"
-
-    def __init__(self, dsn: str, server: EmbeddedPostgres) -> None:
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
         self.dsn = dsn
-        self._server = server
         self.execute(
             "CREATE TABLE item (id integer PRIMARY KEY, status text)",
             "CREATE TABLE shelf (aisle text, no bigint, label varchar(10), amount numeric(10,2) CHECK (amount < 1000), "
             "seen timestamptz, fine boolean, PRIMARY KEY (aisle, no))",
         )
-
-    def session(self) -> Any:
-        return psycopg.connect(self.dsn)
-
-    def execute(self, *statements: str) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsn) as connection:
-            return connection.execute(statement).fetchall()
 
     def flags(self, dsn: str | None = None) -> PostgresFlags:
         return PostgresFlags(dsn or self.dsn, schema="public", name="test")
@@ -67,15 +53,11 @@ class OfPostgres:
     absent = "postgresql://nobody@127.0.0.1:{port}/nowhere"
 
 
-class OfMariadb:
+class OfMariadb(ReachedMariadb):
     """A MariaDB database with the rules' tables."""
 
-    kind = "mysql"
-
     def __init__(self, server: MariaDB) -> None:
-        self._server = server
-        self.database = f"flags_{next(_numbers)}"
-        server.create_database(self.database)
+        super().__init__(server, f"flags_{next(_numbers)}")
         self.execute(
             "CREATE TABLE item (id int PRIMARY KEY, status enum('available','rented','damaged','missing'), "
             "last_update timestamp NOT NULL DEFAULT current_timestamp ON UPDATE current_timestamp)",
@@ -91,21 +73,6 @@ class OfMariadb:
         )
         return self._server.dsn(self.database, user=user, password="p:@/w")
 
-    def session(self) -> Any:
-        return self._server.connect(self.database, autocommit=False)
-
-    def execute(self, *statements: str) -> None:
-        self._server.execute(*statements, database=self.database)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        connection = self._server.connect(self.database)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return list(cursor.fetchall())
-        finally:
-            connection.close()
-
     def flags(self, dsn: str | None = None) -> MySQLFlags:
         return MySQLFlags(dsn or self.dsn)
 
@@ -120,7 +87,7 @@ class OfMariadb:
 @pytest.fixture(params=["postgres", "mariadb"])
 def source(request: pytest.FixtureRequest) -> Any:
     if request.param == "postgres":
-        return OfPostgres(request.getfixturevalue("database"), request.getfixturevalue("server"))
+        return OfPostgres(request.getfixturevalue("database"))
     return OfMariadb(request.getfixturevalue("mariadb"))
 
 

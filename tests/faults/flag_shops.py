@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pymysql
+from reached import Reached, ReachedMariadb, ReachedPostgres
 
 from connectors.embedded import EmbeddedPostgres
 from deploy.stack.mariadb import MariaDB
@@ -47,25 +48,22 @@ _TABLES = (
 )
 
 
-class FlagShop:
+class FlagShop(Reached):
     """What both kinds share: the people's traffic, what must be at the end, and the audit."""
 
-    kind = ""
     user = ""
 
-    def execute(self, *statements: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def watch(self) -> None:
+        """Audit every change of a status."""
 
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
-
+    @abstractmethod
     def interrupt(self) -> None:
         """Break every connection to the source; where it is a server of its own, restart it hard."""
-        raise NotImplementedError
 
+    @abstractmethod
     def allow(self, grants: Sequence[str]) -> None:
         """Make the user with what `rowtide grants` printed."""
-        raise NotImplementedError
 
     def furnish(self) -> None:
         """The rows of the beginning: items, every third out."""
@@ -137,10 +135,8 @@ class People(threading.Thread):
             raise self.error
 
 
-class PostgresShop(FlagShop):
+class PostgresShop(ReachedPostgres, FlagShop):
     """In a database of the run's server; an interruption ends all its sessions."""
-
-    kind = "postgres"
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         number = next(_numbers)
@@ -148,6 +144,7 @@ class PostgresShop(FlagShop):
         self.database = f"flag_shop_{number}"
         self._server = server
         self.owner = server.ensure_database(self.database)
+        super().__init__(self.owner)
         self.dsn = psycopg.conninfo.make_conninfo(self.owner, user=self.user)
         self.execute(
             "CREATE TABLE inventory (inventory_id int PRIMARY KEY, film_id int NOT NULL, store_id int NOT NULL)",
@@ -164,15 +161,6 @@ class PostgresShop(FlagShop):
             "RETURN NULL; END $$",
             "CREATE TRIGGER noted AFTER UPDATE ON inventory FOR EACH ROW EXECUTE FUNCTION note()",
         )
-
-    def execute(self, *statements: str) -> None:
-        with psycopg.connect(self.owner, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.owner) as connection:
-            return connection.execute(statement).fetchall()
 
     def allow(self, grants: Sequence[str]) -> None:
         self.execute(*(line for line in grants if not line.startswith("--")))
@@ -197,18 +185,14 @@ class PostgresShop(FlagShop):
             connection.execute(f"DROP ROLE IF EXISTS {self.user}")
 
 
-class MariadbShop(FlagShop):
+class MariadbShop(ReachedMariadb, FlagShop):
     """In a database of the run's MariaDB; an interruption kills the server and starts it again."""
-
-    kind = "mysql"
 
     def __init__(self, server: MariaDB) -> None:
         number = next(_numbers)
         self.user = f"flagger_{number}"
-        self.database = f"flag_shop_{number}"
-        self._server = server
+        super().__init__(server, f"flag_shop_{number}")
         self._password = f"geheim/{number}"
-        server.create_database(self.database)
         self.dsn = server.dsn(self.database, user=self.user, password=self._password)
         self.execute(
             "CREATE TABLE inventory (inventory_id int PRIMARY KEY, film_id int NOT NULL, store_id int NOT NULL, "
@@ -216,7 +200,7 @@ class MariadbShop(FlagShop):
             *(s.format(time="datetime", truth="tinyint(1)", true="1") for s in _TABLES),
         )
         self.furnish()
-        owner = f"owner_{number}"
+        owner = f"flag_owner_{number}"
         self.execute(
             f"CREATE USER '{owner}'@'%' IDENTIFIED BY '{self._password}'",
             f"GRANT ALL ON `{self.database}`.* TO '{owner}'@'%'",
@@ -231,18 +215,6 @@ class MariadbShop(FlagShop):
             "CREATE TRIGGER noted AFTER UPDATE ON inventory FOR EACH ROW INSERT INTO audit "
             "(item, old_status, new_status, who) VALUES (OLD.inventory_id, OLD.status, NEW.status, USER())",
         )
-
-    def execute(self, *statements: str) -> None:
-        self._server.execute(*statements, database=self.database)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        connection = self._server.connect(self.database)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return list(cursor.fetchall())
-        finally:
-            connection.close()
 
     def allow(self, grants: Sequence[str]) -> None:
         statements = [line.rstrip(";") for line in grants if not line.startswith(("--", "SET GLOBAL"))]
