@@ -34,8 +34,8 @@ stack-jars: .venv/installed ## the jars of Kafka and Debezium, into the user's c
 test-fast: .venv/installed ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit tests/meta $(ARGS)
 
-kills: .venv/installed ## one thousand kills of the worker
-	$(BIN)/python -m pytest tests/faults --kills 1000 $(ARGS)
+kills: .venv/installed ## one thousand kills of the worker, a transaction of a million rows
+	$(BIN)/python -m pytest tests/faults --kills 1000 --huge 1000000 $(ARGS)
 
 lint: .venv/installed ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
