@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from connectors.debezium import Connect
-from connectors.log import Message, TopicPartition
+from connectors.log import Message, Record, TopicPartition
 from connectors.log.kafka import KafkaLog
 from consumers.domain import BUILT_IN, load_domain
 from daemon.app import App, open_app
@@ -159,6 +161,61 @@ class Route:
         with open_app(load_settings(self.config, {}).settings) as app:
             assert [check for check in app.verify() if not check.clean] == []
             assert app.status()["parked"] == 0
+
+    # --- the connector's own place ---
+
+    def place(self) -> Any:
+        """Where the connector is in the source, as Connect has stored it."""
+        return self._rest("GET", "offsets")
+
+    def streams(self) -> bool:
+        """Whether that is a place behind the snapshot."""
+        return any(not entry["offset"].get("snapshot") for entry in self.place()["offsets"] if entry["offset"])
+
+    def set_back(self, place: Any) -> None:
+        """Stop the connector and start it at an earlier place, or at none, from which it takes its snapshot anew."""
+        self._rest("PUT", "stop")
+        self.wait_until(lambda: self._rest("GET", "status")["connector"]["state"] == "STOPPED", "it does not stop")
+        self.wait_until(lambda: not self._rest("GET", "status")["tasks"], "its task does not stop")
+        self._rest(*(("DELETE", "offsets") if place is None else ("PATCH", "offsets", place)))
+        self._rest("PUT", "resume")
+
+    def snapshots(self) -> int:
+        """How many snapshots the connector has completed."""
+        return sum(b'"COMPLETED"' in (record.value or b"") for record in self._records(f"{self.name}-notifications"))
+
+    def again(self) -> tuple[int, int]:
+        """How many streamed changes are in the topics, by their place in the source; and how many of them twice or more."""
+        seen: Counter[tuple[Any, ...]] = Counter()
+        for topic in load_settings(self.config, {}).settings.log.topics:
+            for record in self._records(topic):
+                message = json.loads(record.value or b"{}")
+                event = message.get("payload", message)
+                if event.get("op") in ("c", "u", "d"):
+                    source = event["source"]
+                    seen[source["table"], source["file"], source["pos"], source["row"], event["op"]] += 1
+        return len(seen), sum(count > 1 for count in seen.values())
+
+    def _records(self, topic: str) -> Iterator[Record]:
+        log = KafkaLog(self._servers)
+        try:
+            at = {TopicPartition(topic, 0): 0}
+            while records := log.read(at, limit=10_000):
+                yield from records
+                at = {TopicPartition(topic, 0): records[-1].offset + 1}
+        finally:
+            log.close()
+
+    def _rest(self, method: str, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(
+            f"{self._connect.url}/connectors/{self.name}/{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
 
     def close(self) -> None:
         self._stop.set()
