@@ -340,6 +340,15 @@ def judge_found(
             return (Ruling.APPLIED, own.entity)
         return (Ruling.NAME_REFUSED if named else Ruling.UNKNOWN), None
     ours = [one for one in named if _is_ours(request, one, mapped, dict(request.attributes))]
+    if not ours and request.since < request.stored_at:
+        # An earlier create was given up in doubt, and the source has changed since: the name is reserved for this record,
+        # so what has both the name and a block of ours is what that one made.
+        ours = [
+            one
+            for one in named
+            if notes.fields_in(one.entity.get("Notes"))
+            and _is_ours(request, one, mapped, {"DisplayName": str(request.name)})
+        ]
     if not ours and not named:
         # A person may have renamed, or deactivated, what we made: everything else is then as it was sent.
         rest = {name: value for name, value in request.attributes.items() if name != "DisplayName"}

@@ -12,7 +12,7 @@ from tenacity.wait import wait_base, wait_exponential_jitter, wait_random
 from connectors.failpoints import failpoint
 from connectors.quickbooks import decide, known, resolve
 from connectors.quickbooks.client import Answer
-from connectors.quickbooks.customer import Company, Entity, differences
+from connectors.quickbooks.customer import Company, Entity, attributes_of, differences
 from connectors.quickbooks.decide import Found, Held, Ruling
 from connectors.quickbooks.errors import QuickBooksBlockedError, QuickBooksError
 from connectors.quickbooks.faults import Verdict
@@ -70,7 +70,9 @@ class Outcomes:
                 item.open, sends=item.open.sends + 1, refusals=item.open.refusals + refused, doubtful=item.open.doubtful
             )
             ruling = decide.judge(item.open, answer.verdict)
-            if ruling is Ruling.LOOK_UP or self._is_worth_asking(item, ruling):
+            is_doubt = ruling is Ruling.REFUSED and item.open.doubtful and item.open.operation == "create"
+            item.refusal = answer if is_doubt else None
+            if ruling is Ruling.LOOK_UP or is_doubt or self._is_worth_asking(item, ruling):
                 look_up.append(item)
             else:
                 self._rule(item, ruling, answer, whole=whole)
@@ -114,14 +116,17 @@ class Outcomes:
                 item.request = replace(item.open, doubtful=True)
             self._wait(item, answer.reason, None, counts=True, whole=whole)
 
-    def _applied(self, item: Item, entity: Entity) -> None:
+    def _applied(self, item: Item, entity: Entity, *, older: bool = False) -> None:
+        """It was carried out; `older`: by an earlier create, whose values count as sent."""
         request = item.open
         if request.operation == "create":
             self.counts.created += 1
         else:
             self.counts.updated += 1
         held = known.applied(item.held, request, entity, self._now(), self._by)
-        if kept := differences(request.attributes, entity):
+        if older:
+            held = known.read(held, entity, attributes_of(entity))
+        elif kept := differences(request.attributes, entity):
             item.remarks = (f"QuickBooks holds another {', '.join(kept)} than was sent",)
         if request.operation == "fields" and request.defined and set(request.defined) <= set(held.fields_refused):
             self._lacks_definitions()
@@ -137,9 +142,13 @@ class Outcomes:
             self._lacks_definitions()
             self._settle(item, known.refused_fields(item.held, item.open), outcome)
             return
-        less = known.without(item.held, item.open) if answer.verdict is Verdict.DATA else None
+        held = item.held
+        if item.open.operation == "create" and item.open.doubtful:
+            # It was refused now; what was sent before may come through yet.
+            held = replace(held, doubt_since=item.open.since)
+        less = known.without(held, item.open) if answer.verdict is Verdict.DATA else None
         if less is None:
-            less = self._parked(item, f"{answer.reason or 'refused'}{f' ({code})' if code else ''}")
+            less = self._parked(item, f"{answer.reason or 'refused'}{f' ({code})' if code else ''}", held)
         self._settle(item, less, outcome)
 
     def _lacks_definitions(self) -> None:
@@ -196,11 +205,13 @@ class Outcomes:
         just = {recorded.held.quickbooks_id: "another" for _, recorded in self._pending if recorded.held.quickbooks_id}
         ruling, entity = decide.judge_found(request, found, {**owners, **just}, item.held.quickbooks_id)
         if ruling is Ruling.APPLIED and entity is not None:
-            self._applied(item, entity)
+            self._applied(item, entity, older=request.operation == "create" and request.since < request.stored_at)
         elif ruling is Ruling.NAME_REFUSED:
             self._settle(item, known.name_refused(item.held, request), "name taken")
         elif resend:
             return
+        elif item.refusal is not None:
+            self._refused(item, item.refusal)
         elif request.batch_id is not None:
             # Its batch is not processed any more: alone it has a requestid that was never sent.
             item.request = replace(request, batch_id=None, position=None, refusals=0, doubtful=True)

@@ -28,6 +28,7 @@ class Item:
         taken: keys of display names that other records of ours have.
         remarks: what QuickBooks holds otherwise than it was sent.
         reactivates: whether its customer is to be taken back into use first.
+        refusal: the answer that refused a create in doubt, while it is looked up whether an earlier sending made the customer.
     """
 
     held: Held
@@ -38,6 +39,7 @@ class Item:
     taken: set[str] = field(default_factory=set)
     remarks: tuple[str, ...] = ()
     reactivates: bool = False
+    refusal: Answer | None = None
 
     @property
     def open(self) -> Request:
