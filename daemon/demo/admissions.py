@@ -3,53 +3,41 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
+from daemon.demo.acting import Acting, Action
 from daemon.demo.school import CAMPUSES, People
-from daemon.times import BusinessTime
 
 
-class Admissions:
-    """Each call of `act` is one transaction chosen at random.
+class Admissions(Acting):
+    """What goes on in the school.
 
     Args:
-        connection: to the source, in autocommit mode.
-        now: the school's wall time.
-        seed: of the people who come and of what happens.
+        connection, now, rng: see `Acting`.
+        seed: of the people who come.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], now: Callable[[], datetime], *, seed: int) -> None:
-        self._connection = connection
-        self._now = now
+    def __init__(
+        self, connection: psycopg.Connection[Any], now: Callable[[], datetime], rng: random.Random, *, seed: int
+    ) -> None:
+        super().__init__(connection, now, rng)
         self._people = People(now(), seed=seed)
-        self._rng = self._people.rng
-        self._actions: list[tuple[Callable[[datetime], bool], int]] = [
+
+    @property
+    def actions(self) -> Sequence[tuple[Action, int]]:
+        """See `Acting`."""
+        return (
             (self._apply, 30),
             (self._new_phone, 30),
             (self._admit, 15),
             (self._correct_name, 10),
             (self._change_programme, 10),
             (self._rename_campus, 1),
-        ]
-        self.done: dict[str, int] = {}
-
-    def act(self) -> str:
-        """Do one thing. Returns its name."""
-        action = self._rng.choices([a for a, _ in self._actions], [w for _, w in self._actions])[0]
-        with self._connection.transaction():
-            happened = action(self._now().replace(microsecond=0))
-        name = action.__name__.strip("_")
-        if happened:
-            self.done[name] = self.done.get(name, 0) + 1
-        return name
-
-    def _one(self, query: str, *values: Any) -> Any:
-        return self._connection.execute(query, values).fetchone()
+        )
 
     def _number(self, table: str, key: str) -> int:
         return int(self._one("SELECT nextval(pg_get_serial_sequence(%s, %s))", table, key)[0])
@@ -130,16 +118,3 @@ class Admissions:
         name = f"{CAMPUSES[number - 1]} ({now:%B})"
         row = self._one("UPDATE tbl_campus SET camp_full_name = %s WHERE camp_id = %s RETURNING 1", name, number)
         return row is not None
-
-
-def run_admissions(dsn: str, time: BusinessTime, stop: threading.Event, *, rate: float, seed: int) -> None:
-    """Act about `rate` times a second until stopped."""
-    rng = random.Random(seed)  # noqa: S311 - sample data
-
-    def now() -> datetime:
-        return datetime.fromtimestamp(time.now_ms() / 1000, UTC).replace(tzinfo=None)
-
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        admissions = Admissions(connection, now, seed=seed)
-        while not stop.wait(rng.expovariate(rate)):
-            admissions.act()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,7 +28,8 @@ from connectors.quickbooks.status import status as told
 from connectors.state import connect
 from daemon import connecting, customers
 from daemon.app import App, open_app
-from daemon.demo.admissions import run_admissions
+from daemon.demo.acting import keep_acting
+from daemon.demo.admissions import Admissions
 from daemon.demo.part import Part
 from daemon.demo.school import create_school
 from daemon.demo.view import asked, table
@@ -89,8 +91,9 @@ class School(Part):
     """
 
     def __init__(self, app: App, simulator: Simulator, url: str, source: str, *, seed: int) -> None:
+        make = partial(Admissions, seed=seed + 1)
         super().__init__(
-            app, lambda quiet: run_admissions(source, app.time, quiet, rate=ACTS_PER_SECOND, seed=seed + 1)
+            app, lambda quiet: keep_acting(source, app.time, quiet, make, rate=ACTS_PER_SECOND, seed=seed + 1)
         )
         self.url = url
         self._simulator = simulator

@@ -13,8 +13,9 @@ from rich.console import RenderableType
 
 from connectors.embedded import EmbeddedPostgres
 from daemon.app import open_app
+from daemon.demo.acting import keep_acting
 from daemon.demo.part import Part
-from daemon.demo.shop import create_shop, run_traffic
+from daemon.demo.shop import Traffic, create_shop
 from daemon.demo.view import asked
 from daemon.sakila import load_sakila
 from daemon.settings import Settings
@@ -82,7 +83,7 @@ def open_rental(
     app.init()
     return Rental(
         app,
-        lambda quiet: run_traffic(source, business, quiet, rate=TRANSACTIONS_PER_SECOND, seed=seed),
+        lambda quiet: keep_acting(source, business, quiet, Traffic, rate=TRANSACTIONS_PER_SECOND, seed=seed),
         speed=SPEED,
     )
 

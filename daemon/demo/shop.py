@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 from faker import Faker
 
-from daemon.times import BusinessTime
+from daemon.demo.acting import Acting, Action
 
 SCHEMA = """
 CREATE TABLE store (store_id integer PRIMARY KEY);
@@ -126,19 +125,13 @@ def _past(rng: random.Random, start: datetime, items: int, customers: int, count
     yield "payment", ("customer_id", "staff_id", "rental_id", "amount", "payment_date"), payments
 
 
-class Traffic:
-    """What goes on in the shop: each call of `act` is one transaction chosen at random.
+class Traffic(Acting):
+    """What goes on in the shop."""
 
-    Args:
-        connection: to the source, in autocommit mode.
-        now: the shop's wall time.
-    """
-
-    def __init__(self, connection: psycopg.Connection[Any], now: Callable[[], datetime], rng: random.Random) -> None:
-        self._connection = connection
-        self._now = now
-        self._rng = rng
-        self._actions: list[tuple[Callable[[datetime], bool], int]] = [
+    @property
+    def actions(self) -> Sequence[tuple[Action, int]]:
+        """See `Acting`."""
+        return (
             (self._rent, 42),
             (self._give_back, 36),
             (self._pay_fee, 14),
@@ -147,21 +140,7 @@ class Traffic:
             (self._correct_film, 1),
             (self._merge_customers, 1),
             (self._cancel_payment, 2),
-        ]
-        self.done: dict[str, int] = {}
-
-    def act(self) -> str:
-        """Do one thing. Returns its name."""
-        action = self._rng.choices([a for a, _ in self._actions], [w for _, w in self._actions])[0]
-        with self._connection.transaction():
-            happened = action(self._now().replace(microsecond=0))
-        name = action.__name__.strip("_")
-        if happened:
-            self.done[name] = self.done.get(name, 0) + 1
-        return name
-
-    def _one(self, query: str, *values: Any) -> Any:
-        return self._connection.execute(query, values).fetchone()
+        )
 
     def _rent(self, now: datetime) -> bool:
         item = self._one(
@@ -260,16 +239,3 @@ class Traffic:
             "DELETE FROM payment WHERE payment_id = (SELECT payment_id FROM payment ORDER BY payment_id DESC LIMIT 1) RETURNING 1"
         )
         return row is not None
-
-
-def run_traffic(dsn: str, time: BusinessTime, stop: threading.Event, *, rate: float, seed: int) -> None:
-    """Act about `rate` times a second until stopped."""
-    rng = random.Random(seed)  # noqa: S311 - sample data
-
-    def now() -> datetime:
-        return datetime.fromtimestamp(time.now_ms() / 1000, UTC).replace(tzinfo=None)
-
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        traffic = Traffic(connection, now, rng)
-        while not stop.wait(rng.expovariate(rate)):
-            traffic.act()
