@@ -44,7 +44,9 @@ class QuickBooksSettings(BaseModel):
     def _places(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name, place in value.items():
             if not _PLACE.fullmatch(place):
-                raise ValueError(f"{name} goes to “{place}”; write notes, nothing, definition:ID or definition:ID:number (or date)")
+                raise ValueError(
+                    f"{name} goes to “{place}”; write notes, nothing, definition:ID or definition:ID:number (or date)"
+                )
         return value
 
     @field_validator("api_url", "oauth_url")
