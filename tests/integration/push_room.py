@@ -23,7 +23,7 @@ from customer_club import INPUTS, PENDING, TOML, Club, JumpingClock
 
 from connectors.event import Source, encode_change
 from connectors.log import Message
-from connectors.quickbooks import outcomes, pusher, realm
+from connectors.quickbooks import outcomes, pusher, realm, tokens
 from connectors.quickbooks.clock import Clock
 from connectors.quickbooks.simulator import InProcess, Simulator
 from connectors.quickbooks.simulator.replies import Call
@@ -54,6 +54,7 @@ POINTS = (
     "customer_request_stored", "customer_answer_received", "customer_answer_recorded", "customer_told",
     "arriving", "answered", "committing", "committed",
 )  # fmt: skip
+TOKEN_POINTS = ("token_refreshed", "token_stored")
 Row = dict[str, Any]
 
 
@@ -350,7 +351,7 @@ def room(dsn: str, folder: Path, simulator: Simulator | None = None, clock: Any 
         stack.callback(witness.end)
         stack.callback(made.close)
         stack.enter_context(patch.object(realm, "open_client", partial(realm.open_client, adapter=witness)))
-        for module in (pusher, outcomes, pushing):
+        for module in (pusher, outcomes, pushing, tokens):
             stack.enter_context(patch.object(module, "failpoint", death))
         stack.enter_context(patch.object(store.CustomerStore, "_transaction", _mortal(death)))
         made.connect()
@@ -372,4 +373,4 @@ def _mortal(death: Death) -> Callable[..., Any]:
     return transaction
 
 
-__all__ = ["POINTS", "Clock", "Room", "room"]
+__all__ = ["POINTS", "TOKEN_POINTS", "Clock", "Room", "room"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from customer_club import JumpingClock
-from push_room import POINTS, Room, room
+from push_room import POINTS, TOKEN_POINTS, Room, room
 
 from connectors.embedded import EmbeddedPostgres
 from connectors.quickbooks.simulator import Fault, Simulator
@@ -139,7 +139,11 @@ class Events:
         self.club.simulator.fault(fault)
 
     def _die(self) -> None:
-        self.club.death.arm(self.rng.choice(POINTS), self.rng.randint(1, 6))
+        if self.rng.random() < 0.1:
+            self.club.simulator.fault(Fault("expire", times=1))
+            self.club.death.arm(self.rng.choice(TOKEN_POINTS), 1)
+        else:
+            self.club.death.arm(self.rng.choice(POINTS), self.rng.randint(1, 6))
 
     def correct(self) -> None:
         """What was left out because QuickBooks refused it is corrected in the source."""
