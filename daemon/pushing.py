@@ -33,6 +33,7 @@ from connectors.state import connect
 from consumers.customer_telling import Told
 from consumers.customers import CustomerStore
 from consumers.push import CustomerPush
+from daemon.recognising import recognise
 from daemon.settings import Settings
 from daemon.writeback import Currency
 
@@ -201,7 +202,10 @@ class Work:
             records: to bring.
             due_only: whether what is not due is left out.
             reactivate: take their customers back into use first.
+
+        Raises as `QuickBooksClient.query` where the source names customers that are not known here.
         """
+        recognise(self, records)
         size = BATCH if len(records) >= BATCH else 1
         groups = [list(records[start : start + size]) for start in range(0, len(records), size)]
         if size > 1 and len(groups[-1]) < BATCH:
