@@ -37,13 +37,12 @@ from connectors.state import StateError, connect
 from consumers.customers import CustomerStore
 from consumers.worker import BatchStats
 from daemon import lead, pushing, reconciling
-from daemon.pushing import NotAdoptedError, Work, push_of
+from daemon.pushing import BATCH, NotAdoptedError, Work, push_of
 
 if TYPE_CHECKING:
     from daemon.app import App
 
 log = structlog.get_logger()
-PAGE = 1200  # records taken up at a time: the batches of a minute
 _PAUSES = (0.5, 30.0)  # seconds, first and longest, while something outside is away
 _BLOCKED = 5.0  # seconds until it is seen whether a person has mended what blocks
 _IDLE = 5.0  # seconds between rounds that nobody asked for
@@ -92,6 +91,11 @@ class Lane:
         self.waits: str | None = None
         self.totals = Counts()
         self.told = 0
+
+    @property
+    def _page(self) -> int:
+        """How many records are taken up at a time: the batches of a minute."""
+        return BATCH * self._app.settings.quickbooks.batches_per_minute
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -191,7 +195,7 @@ class Lane:
         self._resume()
         settled, pushed = work.settle(), 0
         after = ""
-        while not over.is_set() and not work.blocked and (page := store.due(after, limit=PAGE)):
+        while not over.is_set() and not work.blocked and (page := store.due(after, limit=self._page)):
             after = page[-1]
             self._check_leading(self._connection)
             pushed += len(work.push(page))

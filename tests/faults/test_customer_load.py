@@ -16,7 +16,7 @@ import pytest
 from push_room import Room, room
 
 from connectors.quickbooks.simulator import Fault, Limits, OAuthRules, SimClock, Simulator
-from daemon import lane, pushing
+from daemon import pushing
 
 BATCH = 30
 
@@ -103,8 +103,7 @@ def test_an_hour_at_twice_the_permitted_load(
     for kind in ("lost_after", "lost_before", "late:requests=3"):
         mark = "," if ":" in kind else ":"
         simulator.fault(Fault.parse(f"{kind}{mark}operation=write,probability=0.005,seed={rng.randrange(10**6)}"))
-    page = BATCH * limits.batches_per_minute  # as the lane's: the batches of a minute
-    with timed(database, tmp_path, simulator) as club, patch.object(lane, "PAGE", page):
+    with timed(database, tmp_path, simulator) as club:
         club.settings_with(requests_per_minute=limits.requests_per_minute, batches_per_minute=limits.batches_per_minute)
         people, load = 500 * limits.batches_per_minute, 2 * BATCH * limits.batches_per_minute
         club.change(*({"id": n, "last": f"Lee{n}", "phone": "0"} for n in range(people)))

@@ -61,7 +61,7 @@ import pytest
 from push_room import Room, room
 
 from connectors.quickbooks import realm
-from daemon import lane
+from daemon.lane import Lane
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -98,7 +98,7 @@ def test_no_page_is_skipped_while_the_set_shrinks(club: Room) -> None:
         club.take_in()
         original(connection)  # type: ignore[arg-type]
 
-    with patch.object(lane, "PAGE", 7), patch.object(club.lane, "_check_leading", between):
+    with patch.object(Lane, "_page", 7), patch.object(club.lane, "_check_leading", between):
         club.step()
     assert len(club.simulator.customers()) == 41
     assert len(pages) >= 6
