@@ -116,7 +116,7 @@ def test_customers_are_pushed_by_commands(desk: Office, customers: Any) -> None:
     assert customers("status")["progress"]["overall"] < 100
     rest = customers("all")
     assert [entry["applicant_id"] for entry in rest["applicants"]["success_details"]] == admitted[2:]
-    assert [entry["student_id"] for entry in rest["students"]["success_details"]] == enrolled
+    assert sorted(entry["student_id"] for entry in rest["students"]["success_details"]) == enrolled  # several at once
     assert customers("students")["total_processed"] == 0
     found = customers("status")
     assert (found["progress"]["overall"], found["quickbooks_connected"]) == (100.0, True)

@@ -89,11 +89,11 @@ class OfMariadb:
                 "ADD COLUMN Pushed_By varchar(100) DEFAULT 'System Auto Push'"
                 for table in (APPLICATION, PERSON)
             ),
-            f"CREATE USER 'owner_{number}'@'%' IDENTIFIED BY '{self._password}'",
-            f"GRANT ALL ON `{self._database}`.* TO 'owner_{number}'@'%'",
+            f"CREATE USER 'mis_owner_{number}'@'%' IDENTIFIED BY '{self._password}'",
+            f"GRANT ALL ON `{self._database}`.* TO 'mis_owner_{number}'@'%'",
         )
         self.dsn = server.dsn(self._database, user=self.user, password=self._password)
-        self.owner = server.dsn(self._database, user=f"owner_{number}", password=self._password)
+        self.owner = server.dsn(self._database, user=f"mis_owner_{number}", password=self._password)
 
     def allow(self, grants: Sequence[str]) -> None:
         """The user gets what `rowtide grants` printed, and nothing else."""
