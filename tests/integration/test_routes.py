@@ -216,7 +216,7 @@ def test_every_route_leads_to_the_same_models(
             for name, app in routes.items():
                 serve(app, threading.Event(), until_idle=True)
                 begun.setdefault(name, Counter(told(app.dsn, domain.name)["inventory_audit"]))
-            for _ in range(50):
+            for _ in range(80):
                 for worker in work:
                     run_in_both(next(worker), application, postgres)
             run_in_both([f"UPDATE category SET name = 'part {number}' WHERE category_id = 1"], application, postgres)
