@@ -68,7 +68,8 @@ def _owned(work: Work, wishes: dict[str, Wished]) -> dict[str, str]:
 
 def _is_ours(work: Work, wished: Wished, match: Match) -> bool:
     looked_through, made = work.realm.adopted_at, created_at(match.entity)
-    if looked_through is not None and made is not None and made > looked_through.timestamp():
+    # QuickBooks tells whole seconds: what was made in the second of the look may have come after it.
+    if looked_through is not None and made is not None and made >= int(looked_through.timestamp()):
         return True
     names = {naming.key(name) for name in wished.names}
     return naming.key(str(match.entity.get("DisplayName", ""))) in names
