@@ -31,7 +31,7 @@ from deploy.stack.kafka import KafkaBroker
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = list(load_domain("rental").tables.values())
-PATIENCE = 90.0  # seconds; the machine may be busy with other tests
+PATIENCE = 240.0  # seconds; the machine may be busy with other tests
 
 # One topic for each table, with everything that makes messages differ from those of the one topic.
 PER_TABLE = [
