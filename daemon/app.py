@@ -31,6 +31,7 @@ from daemon.domains import domain_of
 from daemon.failures import explained
 from daemon.logs import open_log
 from daemon.queries import QueryError, Table
+from daemon.replay_request import Request
 from daemon.settings import Settings
 from daemon.share import Share
 from daemon.status import status
@@ -190,10 +191,10 @@ class App:
         return self.own.decoder()
 
     def rebuild(self, on_batch: Callable[[BatchStats], None] | None = None, **options: Any) -> dict[str, Any]:
-        """Build mirror and models again from the log beside the live ones, then swap; see `replay.Request`."""
-        return replaying.rebuild_all(self, replaying.Request(apply=True, compares=False, on_batch=on_batch, **options))
+        """Build mirror and models again from the log beside the live ones, then swap; see `replay_request.Request`."""
+        return replaying.rebuild_all(self, Request(apply=True, compares=False, on_batch=on_batch, **options))
 
-    def replay(self, request: replaying.Request) -> dict[str, Any]:
+    def replay(self, request: Request) -> dict[str, Any]:
         """Take the log in again beside the live tables, tell what would change, swap where asked to."""
         return replaying.replay(self, request)
 

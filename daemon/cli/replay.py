@@ -13,7 +13,8 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from daemon.cli.common import JSON_OPTION, print_json, print_rows
-from daemon.replay import EARLIEST, Progress, Request, discard
+from daemon.replay import discard
+from daemon.replay_request import EARLIEST, Progress, Request
 
 RESTART_OPTION = typer.Option(False, "--restart", help="Begin anew, though an interrupted one could be gone on with.")
 

@@ -16,7 +16,7 @@ from daemon import customers, logging
 from daemon.app import open_app
 from daemon.cli import app as cli
 from daemon.metrics import exposition
-from daemon.replay import Request
+from daemon.replay_request import Request
 from daemon.settings import load_settings
 
 KINDS = ["applicant", "student"]

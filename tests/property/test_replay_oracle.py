@@ -15,7 +15,7 @@ from connectors.state import connect, migrate
 from consumers.domain import load_domain
 from consumers.engine.analysis import analyse
 from daemon.app import App
-from daemon.replay import Request
+from daemon.replay_request import Request
 from daemon.settings import Settings
 from daemon.times import BusinessTime
 
