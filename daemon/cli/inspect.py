@@ -13,7 +13,7 @@ from daemon.cli.common import CSV_OPTION, JSON_OPTION, print_json, print_rows, p
 from daemon.cli.source import verify_source
 from daemon.queries import Table, defaults
 from daemon.settings import shown
-from daemon.verify_source import Request
+from daemon.source_check import Request
 
 
 def register(app: typer.Typer) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from daemon.cli.common import print_json, print_rows
-from daemon.verify_source import Request, Result
+from daemon.source_check import Request, Result
 from daemon.verify_source import verify_source as compare
 
 

@@ -26,7 +26,8 @@ from connectors.table import Table
 from consumers.domain import load_domain
 from daemon.app import App, open_app
 from daemon.settings import Settings
-from daemon.verify_source import Request, Result, verify_source
+from daemon.source_check import Request, Result
+from daemon.verify_source import verify_source
 from deploy.stack.mariadb import MariaDB
 
 _numbers = count()

@@ -24,8 +24,9 @@ from daemon.app import App
 from daemon.demo.school import TABLES, schema, school_rows
 from daemon.service import serve
 from daemon.settings import load_settings
+from daemon.source_check import Request
 from daemon.times import BusinessTime
-from daemon.verify_source import Request, verify_source
+from daemon.verify_source import verify_source
 from deploy.stack.mariadb import MariaDB
 
 _numbers = count(1)
