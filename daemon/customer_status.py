@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from connectors.quickbooks import realm
+from connectors.quickbooks.status import silence
 from consumers.engine.sqltext import quote
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def status(app: App, connection: Connection) -> dict[str, Any] | None:
     states = {**dict.fromkeys(STATES, 0), **{row[0]: row[1] for row in rows}}
     reasons = {row[0]: row[4] for row in rows}
     last = max((row[2] for row in rows if row[2] is not None), default=None)
+    silent = silence(connection, realm_id, now)
     waits = "QuickBooks not connected" if current is None else current.waits(now)
     enabled = app.settings.quickbooks.enabled
     found = {
@@ -51,6 +53,8 @@ def status(app: App, connection: Connection) -> dict[str, Any] | None:
         "states": states,
         "unsettled": unsettled[0] if unsettled else 0,
         "oldest_unsettled_seconds": None if not unsettled or unsettled[1] is None else round(now - unsettled[1], 3),
+        "unanswered": silent.requests if silent else 0,
+        "unanswered_seconds": round(now - silent.since.timestamp(), 3) if silent else 0.0,
         "untold": sum(row[3] for row in rows),
         "last_push": None if last is None else realm.moment(last).isoformat(),
         "last_push_seconds": None if last is None else round(now - last, 3),
@@ -65,6 +69,11 @@ def _problem(found: dict[str, Any], reasons: dict[str, str | None]) -> str | Non
         return f"{found['pending']} customers wait: {found['waits']}"
     if found["pending"] and not found["adopted"] and not states["synced"]:
         return f"{found['pending']} customers wait: see `rowtide quickbooks adopt`, unless the company is empty"
+    if (waiting := max(found["pending"], found["unsettled"])) and found["unanswered"]:
+        return (
+            f"{waiting} customers wait: QuickBooks does not answer (the last {found['unanswered']} requests, for "
+            f"{found['unanswered_seconds']:.0f} s)"
+        )
     stuck = states["failed"] + states["parked"]
     if stuck:
         return f"{stuck} customers do not get on ({states['parked']} parked): {reasons.get('parked') or reasons.get('failed')}"

@@ -32,6 +32,7 @@ from connectors.quickbooks.errors import (
     QuickBooksError,
     QuickBooksUnavailableError,
 )
+from connectors.quickbooks.status import silence
 from connectors.quickbooks.workload import Counts
 from connectors.state import StateError, connect
 from consumers.customers import CustomerStore
@@ -192,7 +193,9 @@ class Lane:
             with contextlib.suppress(QuickBooksUnavailableError):  # there is time: 100 days
                 work.client.tend()
         work.prepare()
-        self._resume()
+        self._pause = 0.0
+        if self._said:
+            self._say_whether_answered(self._connection, current.realm_id, waits=True)
         settled, pushed = work.settle(), 0
         after = ""
         while not over.is_set() and not work.blocked and (page := store.due(after, limit=self._page)):
@@ -206,6 +209,7 @@ class Lane:
         if work.blocked:
             raise QuickBooksBlockedError(f"Customers wait: {work.blocked}.", wait=_PAUSES[0])
         due = store.next_due()
+        self._say_whether_answered(self._connection, current.realm_id, waits=due is not None)
         return _IDLE if due is None else min(_IDLE, max(due, 0.05))
 
     def _look(self, work: Work) -> None:
@@ -246,6 +250,19 @@ class Lane:
             done = {name: value for name, value in counts.__dict__.items() if value}
             log.info("customer.pushed", records=pushed, settled=settled, told=told, **done)
 
+    def _say_whether_answered(self, connection: Connection, realm_id: str, *, waits: bool) -> None:
+        """Warn once while customers wait for answers that do not come: each waits for itself, so no round fails."""
+        if waits and silence(connection, realm_id, self._app.outside.now()):
+            self._say(
+                QuickBooksUnavailableError(
+                    "QuickBooks does not answer; customers wait.",
+                    hint="The same requests are sent again, or looked up, by themselves; "
+                    "https://status.developer.intuit.com tells of outages.",
+                )
+            )
+        else:
+            self._resume()
+
     def _say(self, error: RowtideError) -> None:
         """Each reason once."""
         self.waits = error.message
@@ -256,7 +273,7 @@ class Lane:
     def _resume(self) -> None:
         if self._said:
             log.info("customers.resumed")
-        self._pause, self._said, self.waits = 0.0, "", None
+        self._said, self.waits = "", None
 
 
 def open_lane(app: App, term: lead.Term) -> tuple[Lane, Callable[[BatchStats], None]]:

@@ -146,6 +146,11 @@ def _customers(domain: list[str], found: dict[str, Any] | None) -> Iterator[Metr
     for name, text, value in (
         ("rowtide_pending_customers", "Customers that QuickBooks does not hold as they should be.", found["pending"]),
         ("rowtide_unsettled_requests", "Requests to QuickBooks whose outcome is not recorded.", found["unsettled"]),
+        (
+            "rowtide_quickbooks_silent_seconds",
+            "For how long no request got a usable answer; 0 where the last one did.",
+            found["unanswered_seconds"],
+        ),
         ("rowtide_untold_customers", "Results that are not in the log yet.", found["untold"]),
         ("rowtide_quickbooks_writable", "1 where the company may be written to.", float(found["waits"] is None)),
         ("rowtide_oldest_unsettled_seconds", "Age of the oldest such request.", found["oldest_unsettled_seconds"]),

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from connectors.quickbooks.database import Connection
+from connectors.quickbooks.faults import Verdict
 from connectors.quickbooks.options import Limits
 from connectors.quickbooks.pace import LONGEST_REQUEST
 from connectors.quickbooks.realm import Realm, moment
 from connectors.quickbooks.tokens import HARD_LIMIT_SECONDS, warnings
 
+SILENT = 2  # requests in a row without a usable answer that are more than one lost connection
+# As the audit words it; "failed" is a renewal of tokens. What died with its process says nothing.
+_NO_ANSWER = [str(Verdict.UNKNOWN), str(Verdict.RETRY), "failed"]
+_SEEN = timedelta(days=1)  # how far back is looked: customers that wait are tried more often than that
+
+
+@dataclass(frozen=True)
+class Silence:
+    """QuickBooks gives no usable answer: so many requests in a row had none, since a moment."""
+
+    requests: int
+    since: datetime
+
+
+def silence(connection: Connection, realm_id: str, now: float) -> Silence | None:
+    """Whether the last requests, of whatever process, got no usable answer; None where one did, or nothing was asked."""
+    row = connection.execute(
+        "SELECT count(*), min(at) FROM rowtide.quickbooks_audit WHERE realm_id = %(realm)s AND outcome = ANY(%(none)s)"
+        " AND at > coalesce((SELECT max(at) FROM rowtide.quickbooks_audit WHERE realm_id = %(realm)s AND at > %(seen)s"
+        " AND outcome <> ALL(%(none)s) AND outcome <> 'interrupted' AND operation <> 'token'), %(seen)s)",
+        {"realm": realm_id, "none": _NO_ANSWER, "seen": moment(now) - _SEEN},
+    ).fetchone()
+    return Silence(row[0], row[1]) if row is not None and row[0] >= SILENT else None
+
 
 def status(connection: Connection, realm: Realm, now: float, limits: Limits | None = None) -> dict[str, Any]:
-    """State, why nothing is sent, the ends of the tokens, what was used of the limits in the last minute, what is unresolved.
+    """State, why nothing is sent, the ends of the tokens, what was used of the limits in the last minute, what is unresolved or unanswered.
 
     Args:
         connection: to the state database.
@@ -21,6 +47,7 @@ def status(connection: Connection, realm: Realm, now: float, limits: Limits | No
         now: seconds since 1970.
         limits: as the settings have them; the documented ones where None.
     """
+    unanswered = silence(connection, realm.realm_id, now)
     return {
         "realm": realm.realm_id,
         "environment": realm.environment,
@@ -34,6 +61,8 @@ def status(connection: Connection, realm: Realm, now: float, limits: Limits | No
         **_tokens(connection, realm, now),
         "last_minute": _used(connection, realm, now, limits or Limits()),
         "unresolved": _unresolved(connection, realm),
+        "unanswered": unanswered.requests if unanswered else 0,
+        "unanswered_since": unanswered.since if unanswered else None,
     }
 
 

@@ -140,6 +140,8 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("batches in the last minute", f"{used['batches']} of {used['batches_permitted']}"),
         ("under way", used["under_way"]),
         ("unresolved", report["unresolved"]),
+        ("requests without an answer", report["unanswered"] or None),
+        ("no answer since", report["unanswered_since"]),
     ]
     return [
         (name, f"{value:%Y-%m-%d %H:%M} UTC" if hasattr(value, "tzinfo") else str(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from customer_club import Club, club
+from structlog.testing import capture_logs
 
 from connectors.quickbooks.clock import SystemClock
 from connectors.quickbooks.simulator import Fault
 from daemon.customers import counts, preview, push, realm_status, show
 from daemon.metrics import exposition
 from daemon.service import serve
+
+SILENT = 'rowtide_quickbooks_silent_seconds{domain="club"} 0.0'
 
 
 @pytest.fixture
@@ -95,3 +99,56 @@ def test_status_metrics_and_commands_tell_how_customers_stand(room: Club) -> Non
     assert (shown["state"], shown["wished"]["phone"], len(shown["requests"])) == ("synced", "0711", 1)
     for secret in ("Geheim", "0711", "canary"):
         assert secret not in metrics + str(told) + room.audit()
+
+
+@pytest.mark.parametrize("how", ["lost", "html_503", "unreachable"])
+def test_an_outage_is_told_once_and_so_is_its_end(room: Club, how: str) -> None:
+    """Where requests get no answer the log warns once, status and page say so, and all is well when answers come again."""
+    room.put({"id": 1, "last": "Lee"})
+    room.rounds()
+    address = room.settings.quickbooks.api_url
+    if how == "unreachable":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            room.settings_with(api_url=f"http://127.0.0.1:{free.getsockname()[1]}")
+        room.anew()
+    else:
+        room.simulator.outage(300, how="lost" if how == "lost" else "html_503")
+    room.put({"id": 2, "last": "Lo"}, {"id": 3, "last": "Lum"})
+    with capture_logs() as logs:
+        for _ in range(4):
+            room.clock.advance(room.round() + 5)
+        told = room.app.status()
+        assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["customers.waiting"]
+        assert room.lane.waits == "QuickBooks does not answer; customers wait."
+        assert told["state"] == "degraded"
+        assert "2 customers wait: QuickBooks does not answer" in told["reason"]
+        assert told["customers"]["unanswered"] >= 6
+        assert told["customers"]["unanswered_seconds"] > 15
+        assert SILENT not in exposition(room.app).decode()
+        if how == "unreachable":
+            room.settings_with(api_url=address)
+            room.lane._let_go()
+        room.clock.advance(300)
+        room.rounds()
+        assert [line["event"] for line in logs if line["event"].startswith("customers.")] == [
+            "customers.waiting",
+            "customers.resumed",
+        ]
+    told = room.app.status()
+    assert (room.lane.waits, told["reason"], told["customers"]["unanswered"]) == (None, None, 0)
+    assert SILENT in exposition(room.app).decode()
+    assert room.names() == ["Ann Lee", "Ann Lo", "Ann Lum"]
+
+
+def test_one_lost_answer_warns_nobody(room: Club) -> None:
+    """A single request without an answer is no outage."""
+    room.simulator.fault(Fault.parse("lost_after:operation=create,times=1"))
+    room.put({"id": 1, "last": "Lee"})
+    with capture_logs() as logs:
+        room.round()
+        assert room.unsettled() == 1
+        assert room.app.status()["reason"] is None
+        room.rounds()
+    assert [line for line in logs if line["log_level"] == "warning"] == []
+    assert room.names() == ["Ann Lee"]
