@@ -11,7 +11,7 @@ from tenacity.wait import wait_base, wait_exponential_jitter, wait_random
 
 from connectors.failpoints import failpoint
 from connectors.quickbooks import decide, known, resolve
-from connectors.quickbooks.client import Answer
+from connectors.quickbooks.answers import Answer
 from connectors.quickbooks.customer import Company, Entity, attributes_of, differences
 from connectors.quickbooks.decide import Found, Held, Ruling
 from connectors.quickbooks.errors import QuickBooksBlockedError, QuickBooksError

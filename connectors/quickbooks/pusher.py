@@ -18,8 +18,8 @@ from dataclasses import replace
 
 from connectors.failpoints import failpoint
 from connectors.quickbooks import decide, known
+from connectors.quickbooks.answers import Answer
 from connectors.quickbooks.batch import batched, in_batches, is_as_it_was, operations
-from connectors.quickbooks.client import Answer
 from connectors.quickbooks.customer import Company, known_of
 from connectors.quickbooks.decide import Change, Held, Next, Request
 from connectors.quickbooks.outcomes import ATTEMPTS, NO_NAME, Outcomes

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from connectors.quickbooks.client import Answer, BatchOperation
+from connectors.quickbooks.answers import Answer
+from connectors.quickbooks.client import BatchOperation
 from connectors.quickbooks.customer import Wished
 from connectors.quickbooks.decide import Held, Request
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.quickbooks import decide, naming
-from connectors.quickbooks.client import Answer, BatchOperation
+from connectors.quickbooks.answers import Answer
+from connectors.quickbooks.client import BatchOperation
 from connectors.quickbooks.customer import Company, Wished
 from connectors.quickbooks.decide import Held, Request
 from connectors.quickbooks.errors import QuickBooksUnavailableError
