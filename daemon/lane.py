@@ -32,6 +32,7 @@ from connectors.quickbooks.errors import (
     QuickBooksError,
     QuickBooksUnavailableError,
 )
+from connectors.quickbooks.retention import prune
 from connectors.quickbooks.status import silence
 from connectors.quickbooks.workload import Counts
 from connectors.state import StateError, connect
@@ -50,6 +51,7 @@ _IDLE = 5.0  # seconds between rounds that nobody asked for
 _ROOM = 0.25  # seconds after which the end of the term is noticed
 _NOT_CURRENT = 0.25
 _SWEEP = 86400.0  # seconds between looks at what people did in QuickBooks
+_PRUNE = 86400.0  # seconds between looks at what is too old to be kept
 _TEND = 3600.0  # seconds between looks at whether the consent has to be kept alive
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -88,6 +90,7 @@ class Lane:
         self._work: Work | None = None
         self._pause = 0.0
         self._tended = 0.0
+        self._pruned = 0.0
         self._said = ""
         self.waits: str | None = None
         self.totals = Counts()
@@ -173,6 +176,7 @@ class Lane:
         """
         if self._connection is None:
             self._connection = connect(self._app.dsn)
+        self._prune(self._connection)
         current = realm.current_realm(self._connection)
         if current is None:
             self._let_go()
@@ -219,6 +223,17 @@ class Lane:
             work.store.swept(now)
         elif now - last > _SWEEP and not work.blocked and not self._stop.is_set():
             reconciling.look(work, quick=True)
+
+    def _prune(self, connection: Connection) -> None:
+        """Once a day remove what is too old to be kept, a piece in each round, so that nothing waits for it."""
+        days, now = self._app.settings.quickbooks.audit_days, self._app.outside.now()
+        if not days or now - self._pruned <= _PRUNE:
+            return
+        audit, requests = prune(connection, self._app.name, now - days * 86400.0)
+        if audit or requests:
+            log.info("quickbooks.audit_pruned", rows=audit, requests=requests)
+        else:
+            self._pruned = now
 
     def _telling(self, realm_id: str) -> CustomerStore:
         """The session by which results are told, for this company."""

@@ -37,6 +37,7 @@ class QuickBooksSettings(BaseModel):
     batches_per_minute: int = Field(40, ge=1, le=40, description="Most batches in any minute.")
     concurrency: int = Field(8, ge=1, le=20, description="Most requests under way at once.")
     timeout_seconds: float = Field(60, gt=0, le=60, description="How long an answer is waited for.")
+    audit_days: int = Field(400, ge=0, le=36500, description="How long it is kept what was asked; 0: for good.")
     fields: dict[str, str] = Field(default_factory=dict, description="Where each of our fields goes.")
 
     @field_validator("fields")

@@ -152,3 +152,50 @@ def test_one_lost_answer_warns_nobody(room: Club) -> None:
         room.rounds()
     assert [line for line in logs if line["log_level"] == "warning"] == []
     assert room.names() == ["Ann Lee"]
+
+
+def kept(room: Club) -> tuple[int, int]:
+    row = room.connection.execute(
+        "SELECT (SELECT count(*) FROM rowtide.quickbooks_audit), (SELECT count(*) FROM rowtide.quickbooks_request)"
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def test_what_was_asked_long_ago_is_removed_by_and_by(room: Club) -> None:
+    """Rows older than the setting go, a thousand in a round, while customers wait too; what is unsettled, newer, or another's stays."""
+    room.simulator.fault(Fault.parse("lost_after:operation=create,match=Lo"))
+    room.put({"id": 1, "last": "Lee"}, {"id": 2, "last": "Lo"})
+    room.round()
+    assert room.unsettled() == 1
+    room.connection.execute(
+        "INSERT INTO rowtide.quickbooks_audit (at, instance, realm_id, operation, duration_ms, outcome, request, response) "
+        "SELECT a.at, i.name, a.realm_id, 'read', 1, 'done', '{}', '{}' FROM generate_series(1, 700) AS n "
+        "CROSS JOIN (VALUES ('club'), (NULL), ('other')) AS i (name) "
+        "CROSS JOIN (SELECT * FROM rowtide.quickbooks_audit ORDER BY id LIMIT 1) AS a"
+    )
+    audit, requests = kept(room)
+    assert (audit > 2100, requests) == (True, 2)
+    room.clock.advance(401 * 86400)  # longer than the consent lives: nothing is sent any more
+    room.settings_with(audit_days=0)
+    room.round()
+    before, requests = kept(room)
+    assert (before >= audit, requests) == (True, 2)
+    room.settings_with(audit_days=400)
+    counts = []
+    with capture_logs() as logs:
+        for _ in range(4):
+            room.round()
+            counts.append(kept(room)[0])
+    assert before - counts[0] in range(990, 1001)  # the look that goes with it is told in the audit, too
+    pruned = [(line["rows"], line["requests"]) for line in logs if line["event"] == "quickbooks.audit_pruned"]
+    assert pruned[0] == (1000, 1)
+    assert sum(rows for rows, _ in pruned) == audit - 700
+    assert room.connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE instance = 'other') FROM rowtide.quickbooks_audit "
+        "WHERE at < to_timestamp(%s)",
+        [room.clock.now() - 400 * 86400],
+    ).fetchone() == (700, 700)
+    assert room.connection.execute("SELECT record, state FROM rowtide.quickbooks_request").fetchall() == [
+        ("member:2", "unknown")
+    ]
