@@ -1,20 +1,17 @@
-"""What is to be told of customers: rows of the input `pushed`, from what the state database knows."""
+"""Tells the log what came of customers: rows of the input `pushed`, from what the state database knows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psycopg
-
+from consumers.customer_session import Connection, CustomerSession
 from consumers.engine.sqltext import quote
 from consumers.push import PUSHED
 
-if TYPE_CHECKING:
-    from consumers.customers import CustomerStore
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 PAGE = 300  # results told at a time
+_TELLING = 0x72777463  # one process at a time tells of an instance
 FLAGS = {"available": 0, "running": 3, "retryable": 3, "synced": 1, "failed": 2, "parked": 2}
 _TELL_AGAIN = 60.0  # seconds after which what was told and is pending all the same is told again
 
@@ -28,7 +25,7 @@ class Told:
     row: tuple[Any, ...]
 
 
-def tell_again(connection: Connection, whose: CustomerStore) -> None:
+def tell_again(connection: Connection, whose: CustomerSession) -> None:
     """What was told some time ago and is pending all the same did not arrive."""
     connection.execute(
         f"UPDATE rowtide.customer AS c SET told = false, updated_at = to_timestamp(%s) "
@@ -40,7 +37,7 @@ def tell_again(connection: Connection, whose: CustomerStore) -> None:
     )
 
 
-def untold(connection: Connection, whose: CustomerStore) -> list[Told]:
+def untold(connection: Connection, whose: CustomerSession) -> list[Told]:
     """The next results that are not told yet, as rows of the input."""
     rows = connection.execute(
         "SELECT c.record, c.version, c.realm_id, c.state, c.quickbooks_id, c.sync_token, c.display_name, "
@@ -59,3 +56,39 @@ def untold(connection: Connection, whose: CustomerStore) -> list[Told]:
         )
         found.append(Told(record, version, tuple(values.get(column) for column in whose.push.pushed.names)))
     return found
+
+
+def tell(
+    connection: Connection,
+    whose: CustomerSession,
+    append: Callable[[Sequence[Told]], None],
+    told: Callable[[], None],
+) -> int:
+    """Append what is untold, page by page, and note that it was; see `CustomerStore.tell`. Returns how many."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [_TELLING, whose.instance]).fetchone()
+    if row != (True,):
+        return 0
+    count = 0
+    try:
+        tell_again(connection, whose)
+        while page := untold(connection, whose):
+            append(page)
+            told()
+            connection.execute(
+                "UPDATE rowtide.customer AS c SET told = true FROM unnest(%s::text[], %s::bigint[]) "
+                "AS u(record, version) WHERE c.realm_id = %s AND c.instance = %s AND c.record = u.record "
+                "AND c.version = u.version",
+                [
+                    [one.record for one in page],
+                    [one.version for one in page],
+                    whose.realm_id,
+                    whose.instance,
+                ],
+            )
+            count += len(page)
+            if len(page) < PAGE:
+                break
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [_TELLING, whose.instance])
+    return count

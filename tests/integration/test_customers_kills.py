@@ -13,7 +13,7 @@ import pytest
 from customer_club import Club, club
 
 from connectors.quickbooks.clock import SystemClock
-from consumers.customers import _SPACE
+from consumers.customer_session import CLAIM_SPACE
 
 HERE = Path(__file__).parent
 FAILPOINTS = (
@@ -37,7 +37,7 @@ def assert_nobody_claims(room: Club) -> None:
         row = room.connection.execute(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = %s AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())",
-            [_SPACE],
+            [CLAIM_SPACE],
         ).fetchone()
         if row == (0,):
             return
