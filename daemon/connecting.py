@@ -22,7 +22,6 @@ from connectors.quickbooks.errors import QuickBooksError
 from connectors.quickbooks.keys import Key
 from connectors.quickbooks.oauth import GrantRefusedError, OAuth
 from connectors.quickbooks.options import Options
-from connectors.quickbooks.session import Wire
 from connectors.state import connect
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Rowtide</title>
@@ -47,7 +46,7 @@ class Consent:
 
 def authorization(options: Options) -> OAuth:
     """Where consent is asked for and redeemed."""
-    return OAuth(options, Wire(realm.OAUTH_SECONDS, simulator=options.environment == "simulator"))
+    return OAuth(options, realm.open_wire(options, realm.OAUTH_SECONDS))
 
 
 def new_state() -> str:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from connectors.quickbooks.addresses import check_address
 from connectors.quickbooks.errors import AddressRefusedError
 from connectors.quickbooks.options import Limits, Options
 
 _PLACE = re.compile(r"notes|nothing|definition:\d+(:(string|number|date))?")
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 
 
 class QuickBooksSettings(BaseModel):
@@ -25,6 +27,8 @@ class QuickBooksSettings(BaseModel):
     environment: Literal["production", "sandbox", "simulator"] = Field(
         "production", description="Intuit's two, or a simulator on this machine."
     )
+    # Before the addresses, which are judged by it.
+    simulator_host: str | None = Field(None, description="The one host besides loopback where a simulator may be.")
     api_url: str | None = Field(None, description="Where the simulator listens: http://127.0.0.1:PORT.")
     oauth_url: str | None = Field(None, description="The simulator's discovery document, where not its usual one.")
     client_id: str | None = Field(None, description="The app's id at Intuit.")
@@ -50,12 +54,22 @@ class QuickBooksSettings(BaseModel):
                 )
         return value
 
+    @field_validator("simulator_host")
+    @classmethod
+    def _host(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        name = value.lower()
+        if not _HOST.fullmatch(name) or name == "intuit.com" or name.endswith(".intuit.com"):
+            raise ValueError("it is the name of one host, as in quickbooks: no address, no port, none of Intuit's")
+        return name
+
     @field_validator("api_url", "oauth_url")
     @classmethod
-    def _hosts(cls, value: str | None) -> str | None:
+    def _hosts(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             try:
-                check_address(value, simulator=True)
+                check_address(value, simulator=True, simulator_host=info.data.get("simulator_host"))
             except AddressRefusedError as error:
                 raise ValueError(error.message.rstrip(".")) from None
         return value
@@ -69,7 +83,7 @@ class QuickBooksSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> QuickBooksSettings:
-        given = [name for name in ("api_url", "oauth_url") if getattr(self, name)]
+        given = [name for name in ("api_url", "oauth_url", "simulator_host") if getattr(self, name)]
         if self.environment != "simulator" and given:
             raise ValueError(f'{given[0]} is for environment = "simulator": Intuit\'s own addresses are known')
         if self.environment == "simulator" and not self.api_url:
@@ -93,4 +107,5 @@ class QuickBooksSettings(BaseModel):
             ),
             fields=self.fields,
             timeout_seconds=self.timeout_seconds,
+            simulator_host=self.simulator_host,
         )

@@ -19,10 +19,10 @@ INTUIT = frozenset(
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def check_address(url: str, *, simulator: bool) -> None:
+def check_address(url: str, *, simulator: bool, simulator_host: str | None = None) -> None:
     """Refuse an address that may not be talked to. Raises AddressRefusedError naming the host.
 
-    Intuit's hosts by https; where `simulator`, loopback too, by http or https.
+    Intuit's hosts by https; where `simulator`, loopback and `simulator_host` too, by http or https.
     """
     try:
         parts = urlsplit(url)
@@ -31,11 +31,17 @@ def check_address(url: str, *, simulator: bool) -> None:
         raise AddressRefusedError(
             "An address for QuickBooks cannot be read.", hint="Correct quickbooks.api_url or quickbooks.oauth_url."
         ) from None
-    if parts.username is None and host in LOOPBACK and simulator and parts.scheme in ("http", "https"):
+    if (
+        parts.username is None
+        and simulator
+        and host in {*LOOPBACK, simulator_host}
+        and parts.scheme in ("http", "https")
+    ):
         return
     if parts.username is None and parts.scheme == "https" and host in INTUIT and port in (None, 443):
         return
     raise AddressRefusedError(
         f"The host “{host}” ({parts.scheme}) is not one that QuickBooks is reached at.",
-        hint='Intuit\'s hosts are allowed by https; loopback with quickbooks.environment = "simulator" only.',
+        hint='Intuit\'s hosts are allowed by https; with quickbooks.environment = "simulator" loopback is, and the one '
+        "host that quickbooks.simulator_host names.",
     )

@@ -17,7 +17,6 @@ from intuitlib.client import AuthClient
 from intuitlib.enums import Scopes
 from intuitlib.exceptions import AuthClientError
 
-from connectors.quickbooks.addresses import check_address
 from connectors.quickbooks.errors import (
     AddressRefusedError,
     QuickBooksBlockedError,
@@ -71,7 +70,7 @@ class OAuth:
         """Where the browser goes to give consent."""
         client = self._client()
         url: str = client.get_authorization_url([Scopes.ACCOUNTING], state_token=state)
-        check_address(url.partition("?")[0], simulator=self._wire.simulator)
+        self._wire.check(url.partition("?")[0])
         return url
 
     def exchange(self, code: str, realm_id: str) -> Pair:

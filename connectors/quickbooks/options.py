@@ -35,6 +35,7 @@ class Options:
         redirect_url: as registered at Intuit where that is not http://localhost:PORT/callback.
         fields: our field -> "definition:ID", "notes" or "nothing".
         timeout_seconds: how long an answer is waited for; twice that is the end of a request in any case.
+        simulator_host: the one host besides loopback where a simulator may be, without TLS; for no other environment.
     """
 
     environment: Literal["production", "sandbox", "simulator"] = "production"
@@ -48,6 +49,7 @@ class Options:
     limits: Limits = Limits()
     fields: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float = 60.0
+    simulator_host: str | None = None
 
     @property
     def base_url(self) -> str:

@@ -72,6 +72,12 @@ def current_realm(connection: Connection) -> Realm | None:
     return None if row is None else Realm(*row)
 
 
+def open_wire(options: Options, seconds: float, adapter: BaseAdapter | None = None) -> Wire:
+    """The way out that the settings permit; an answer is waited for so many seconds."""
+    simulator = options.environment == "simulator"
+    return Wire(seconds, simulator=simulator, simulator_host=options.simulator_host, adapter=adapter)
+
+
 def open_client(
     dsn: str,
     options: Options,
@@ -105,10 +111,9 @@ def open_client(
         with connections.use() as connection:
             realm = require_realm(connection)
         check_environment(realm, options)
-        simulator = options.environment == "simulator"
-        oauth = OAuth(options, Wire(min(options.timeout_seconds, OAUTH_SECONDS), simulator=simulator, adapter=adapter))
+        oauth = OAuth(options, open_wire(options, min(options.timeout_seconds, OAUTH_SECONDS), adapter))
         tokens = Tokens(connections, realm.realm_id, read_key(options.key_file), oauth, clock)
-        wire = Wire(options.timeout_seconds, simulator=simulator, adapter=adapter)
+        wire = open_wire(options, options.timeout_seconds, adapter)
         return QuickBooksClient(connections, realm.realm_id, options, wire, tokens, clock, instance)
     except BaseException:
         connections.close()

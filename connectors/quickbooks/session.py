@@ -42,17 +42,30 @@ class Wire:
     Args:
         timeout_seconds: how long the next piece of an answer is waited for; twice that for all of it.
         simulator: whether loopback is allowed.
+        simulator_host: with `simulator`, the one other host that is allowed without TLS.
         adapter: what carries requests instead of sockets; for simulated time. What it raises may have left.
     """
 
-    def __init__(self, timeout_seconds: float, *, simulator: bool, adapter: BaseAdapter | None = None) -> None:
+    def __init__(
+        self,
+        timeout_seconds: float,
+        *,
+        simulator: bool,
+        simulator_host: str | None = None,
+        adapter: BaseAdapter | None = None,
+    ) -> None:
         self.timeout = timeout_seconds
         self.deadline = 2 * timeout_seconds
         self.simulator = simulator
+        self._simulator_host = simulator_host if simulator else None
         self._adapter = adapter
         self._local = threading.local()
         for name in _TALKATIVE:  # what they say at DEBUG has tokens and addresses with ids in it
             logging.getLogger(name).setLevel(logging.WARNING)
+
+    def check(self, url: str) -> None:
+        """Refuse what may not be talked to. Raises AddressRefusedError."""
+        check_address(url, simulator=self.simulator, simulator_host=self._simulator_host)
 
     def send(
         self,
@@ -64,7 +77,7 @@ class Wire:
         data: bytes | None = None,
     ) -> requests.Response:
         """The whole answer, whatever its status. Raises UnsentError, UnansweredError or AddressRefusedError."""
-        check_address(url, simulator=self.simulator)
+        self.check(url)
         flight = _Flight(self.deadline)
         flight.left = self._adapter is not None
         _flying.flight = flight

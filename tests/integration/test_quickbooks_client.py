@@ -14,6 +14,7 @@ from quickbooks_books import Books, JumpingClock, books
 from connectors.quickbooks import realm
 from connectors.quickbooks.client import BatchOperation, quoted
 from connectors.quickbooks.errors import (
+    AddressRefusedError,
     NotConnectedError,
     OtherCompanyError,
     QuickBooksBlockedError,
@@ -21,7 +22,9 @@ from connectors.quickbooks.errors import (
     QuickBooksUnavailableError,
 )
 from connectors.quickbooks.faults import Verdict
-from connectors.quickbooks.simulator import Company, CustomField, Fault, OAuthRules, Simulator
+from connectors.quickbooks.oauth import OAuth
+from connectors.quickbooks.options import Options
+from connectors.quickbooks.simulator import Company, CustomField, Fault, OAuthRules, Simulator, serve
 from connectors.quickbooks.simulator.limits import Limits as Permitted
 from connectors.quickbooks.status import status
 
@@ -379,3 +382,16 @@ def test_status_tells_of_the_limits_and_the_tokens(company: Books) -> None:
     assert (told["state"], told["waits"], told["unresolved"], told["warnings"]) == ("connected", None, 0, [])
     company.clock.advance(90 * 86400)
     assert status(company.state, company.current(), company.clock.now())["warnings"] != []
+
+
+def test_a_simulator_on_a_host_that_is_named_is_talked_to(company: Books) -> None:
+    """Consent's address, tokens and customers: all of it on the named host, and none of it where it is not named."""
+    with serve(company.simulator, host="127.0.0.2", allow_remote=True) as url:
+        options = Options(**{**vars(company.options), "api_url": url, "simulator_host": "127.0.0.2"})
+        assert OAuth(options, realm.open_wire(options, 5)).address("word").startswith(f"{url}/connect/oauth2?")
+        client = company.client(api_url=url, simulator_host="127.0.0.2")
+        company.simulator.oauth.expire_access(company.clock.now())
+        assert client.create({"DisplayName": "Ann"}, requestid="r-1", record="student:1").done
+        with pytest.raises(AddressRefusedError):
+            company.client(api_url=url).create({"DisplayName": "Bea"}, requestid="r-2", record="student:2")
+    assert [entry["DisplayName"] for entry in company.simulator.customers()] == ["Ann"]

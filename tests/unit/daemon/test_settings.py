@@ -188,3 +188,27 @@ def test_a_field_without_a_place_is_refused(tmp_path: Path, place: str) -> None:
     """The message names the field and what may be written."""
     with pytest.raises(SettingsError, match="Campus goes to"):
         load(tmp_path, f'[quickbooks.fields]\nCampus = "{place}"')
+
+
+@pytest.mark.parametrize(
+    ("quickbooks", "message"),
+    [
+        ('environment = "simulator"\napi_url = "http://books:8473"', "books"),
+        ('environment = "simulator"\nsimulator_host = "books"\napi_url = "http://other:8473"', "other"),
+        ('environment = "simulator"\nsimulator_host = "http://books"\napi_url = "http://books:8473"', "no address"),
+        ('environment = "simulator"\nsimulator_host = "quickbooks.api.intuit.com"', "none of Intuit's"),
+        ('environment = "sandbox"\nsimulator_host = "books"', 'environment = "simulator"'),
+        ('environment = "production"\nsimulator_host = "books"', 'environment = "simulator"'),
+    ],
+)
+def test_a_simulator_elsewhere_is_one_named_host(tmp_path: Path, quickbooks: str, message: str) -> None:
+    """Another host than loopback has to be named, and is refused with Intuit's environments."""
+    with pytest.raises(SettingsError, match=message):
+        load(tmp_path, f"[quickbooks]\n{quickbooks}")
+
+
+def test_a_simulator_in_another_container_can_be_named(tmp_path: Path) -> None:
+    """As docker-compose.yml has it."""
+    text = '[quickbooks]\nenvironment = "simulator"\napi_url = "http://Books:8473"\nsimulator_host = "Books"'
+    options = load(tmp_path, text).settings.quickbooks.options()
+    assert (options.simulator_host, options.base_url) == ("books", "http://Books:8473/v3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,18 @@ from connectors.quickbooks.errors import AddressRefusedError
 from connectors.quickbooks.session import UnansweredError, UnsentError, Wire
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def whole(connection: socket.socket) -> bytes:
+    """A request to its end: what is closed with something unread is reset, and the answer may be lost with it."""
+    text = b""
+    while piece := connection.recv(65536):
+        text += piece
+        head, ended, body = text.partition(b"\r\n\r\n")
+        told = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
+        if ended and len(body) >= int(told[1] if told else 0):
+            break
+    return text
 
 
 @contextmanager
@@ -34,7 +47,7 @@ def talking(talk: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[b
     def one(connection: socket.socket) -> None:
         with connection:
             try:
-                received.append(connection.recv(65536))
+                received.append(whole(connection))
                 talk(connection)
             except OSError:
                 pass
@@ -117,7 +130,7 @@ def test_what_never_reached_anybody_is_unsent() -> None:
 def test_redirects_are_answers_and_cookies_are_not_kept() -> None:
     """A redirect would carry the token elsewhere."""
     with talking(lambda c: c.sendall(ANSWER)) as (elsewhere, strangers):
-        told = f"HTTP/1.1 307 Go\r\nLocation: {elsewhere}\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n".encode()
+        told = f"HTTP/1.1 307 Go\r\nConnection: close\r\nLocation: {elsewhere}\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n".encode()
         with talking(lambda c: c.sendall(told)) as (url, received):
             wire = Wire(2, simulator=True)
             assert wire.send("POST", url, headers={}, data=b"{}").status_code == 307
@@ -157,6 +170,19 @@ def test_strange_hosts_are_refused(url: str, simulator: bool) -> None:
     """Intuit's by https; loopback for the simulator alone."""
     with pytest.raises(AddressRefusedError):
         check_address(url, simulator=simulator)
+
+
+def test_one_host_more_is_allowed_for_a_simulator_alone() -> None:
+    """The host that the settings name, with any port; no other, none below it, and none for Intuit's environments."""
+    for url in ("http://quickbooks:8473/v3", "https://QuickBooks/v3", "http://127.0.0.1:1/"):
+        check_address(url, simulator=True, simulator_host="quickbooks")
+    for url in ("http://a.quickbooks/", "http://quickbooks.evil.example/", "ftp://quickbooks/", "http://u@quickbooks/"):
+        with pytest.raises(AddressRefusedError):
+            check_address(url, simulator=True, simulator_host="quickbooks")
+    with pytest.raises(AddressRefusedError):
+        check_address("http://quickbooks:8473/v3", simulator=False, simulator_host="quickbooks")
+    with pytest.raises(AddressRefusedError):
+        Wire(2, simulator=False, simulator_host="quickbooks").send("GET", "http://quickbooks:8473/", headers={})
 
 
 def test_known_hosts_are_allowed() -> None:
