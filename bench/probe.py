@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import generators
 from psycopg.pq import ExecStatus
 
 from connectors.log import Log, Record, TopicPartition
@@ -74,12 +75,13 @@ class Statements:
         """Record what the engine sends within the block."""
         arrivals: list[float] = []
         thread = threading.get_ident()
-        arrived = psycopg.RawCursor._set_results  # noqa: SLF001 - where psycopg has an answer, also one of several
+        fetch = generators.fetch_many  # by which a pipe takes each answer
 
-        def note(cursor: Any, results: Any) -> None:
+        def noted(pgconn: Any) -> Any:
+            answer = yield from fetch(pgconn)
             if threading.get_ident() == thread:
                 arrivals.append(time.perf_counter())
-            arrived(cursor, results)
+            return answer
 
         def send(inner: Callable[..., Any], statements: Sequence[Any]) -> Any:
             arrivals.clear()
@@ -87,18 +89,19 @@ class Statements:
             try:
                 return inner(statements)
             finally:
-                for statement, at in zip(statements, arrivals, strict=False):
+                # The last answer is to the whole; before the first ones, statements may have been prepared.
+                for statement, at in zip(statements, arrivals[-len(statements) - 1 : -1], strict=False):
                     spent = self.by_text[statement.sql]
                     spent.calls += 1
                     spent.seconds += at - before
                     before = at
 
-        psycopg.RawCursor._set_results = note  # type: ignore[method-assign, assignment]  # noqa: SLF001
+        generators.fetch_many = noted
         try:
             with _sending(engine, send):
                 yield
         finally:
-            del psycopg.RawCursor._set_results  # noqa: SLF001 - the inherited one is left
+            generators.fetch_many = fetch
 
     def by_part(self, parts: Parts) -> dict[str, Spent]:
         """Summed up by part, the costliest first."""

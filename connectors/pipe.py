@@ -1,17 +1,28 @@
 """Statements sent together: those that need not wait for each other's answers cost one round trip, however many.
 
 The server runs them one after the other, in the order they were given, each seeing what those before it wrote.
+
+psycopg's own pipeline has a cursor for each statement and turns to the server at each; a small transaction has twenty.
+Hence this stands on the layer below, `psycopg.pq`: all statements leave in one piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Sequence
+from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
+from psycopg import generators
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ExecStatus
 
-Cursor: TypeAlias = "psycopg.RawCursor[tuple[Any, ...]]"
-Rows = Sequence[tuple[Any, ...]]
+Rows: TypeAlias = Sequence[tuple[Any, ...]]
+_Result: TypeAlias = "psycopg.pq.abc.PGresult"
+_Known: TypeAlias = tuple[str, tuple[int, ...]]  # a statement, by its text and the types of its parameters
+_PREPARED = 500  # statements that a pipe keeps prepared; beyond it the longest unused one goes
+_numbers = count()  # a prepared statement's name is its connection's, which may have several pipes
 
 
 class _Statement(NamedTuple):
@@ -29,9 +40,14 @@ class Pipe:
         connection: whose transactions are somebody else's business.
     """
 
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        # Where psycopg has prepared something itself, it drops all that is prepared at the sight of a rollback.
+        connection.prepare_threshold = None
+        with connection.transaction(force_rollback=True):
+            pass
         self._connection = connection
-        self._cursor: Cursor = psycopg.RawCursor(connection)
+        self._adapt = Transformer(connection)
+        self._prepared: OrderedDict[_Known, bytes] = OrderedDict()
         self._waiting: list[_Statement] = []
 
     def later(
@@ -46,7 +62,7 @@ class Pipe:
         """Send a statement with the next `flush`.
 
         Args:
-            sql: with $1, $2, … for
+            sql: one statement, with $1, $2, … for
             parameters: which go as text where they are text.
             then: takes its rows; may give more statements.
             failed: the error to raise in place of PostgreSQL's.
@@ -75,41 +91,93 @@ class Pipe:
         self._waiting.clear()
 
     def _send(self, statements: Sequence[_Statement]) -> None:
-        if len(statements) == 1:
-            cursors, failure = [self._cursor], self._alone(statements[0])
-        else:
-            cursors, failure = self._together(statements)
-        for statement, cursor in zip(statements, cursors, strict=False):
-            if failure is not None and cursor.pgresult is None:
-                # Answers come in order: the first statement without one is the one that failed.
+        for statement, result in zip(statements, self._results(statements), strict=False):
+            if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+                # Answers come in order: whatever stands behind the first failure was not done.
+                error = self._error(result)
                 if statement.failed is None:
-                    raise failure
-                raise statement.failed(failure) from failure
+                    raise error
+                raise statement.failed(error) from error
             if statement.then is not None:
-                statement.then(cursor.fetchall())
-        if failure is not None:
-            raise failure
+                self._adapt.set_pgresult(result)
+                statement.then(self._adapt.load_rows(0, result.ntuples, tuple))
 
-    def _alone(self, statement: _Statement) -> psycopg.Error | None:
-        try:
-            self._cursor.execute(statement.sql, statement.parameters, prepare=statement.prepare)
-        except psycopg.Error as error:
-            return error
-        return None
+    def _error(self, result: _Result) -> psycopg.Error:
+        connection = self._connection
+        error = psycopg.errors.error_from_result(result, encoding=connection.info.encoding)
+        # Where the client library alone speaks, of a lost connection, there is no code.
+        return psycopg.OperationalError(str(error)) if connection.closed and error.sqlstate is None else error
 
-    def _together(self, statements: Sequence[_Statement]) -> tuple[list[Cursor], psycopg.Error | None]:
-        cursors: list[Cursor] = []
-        failure: psycopg.Error | None = None
-        try:
-            with self._connection.pipeline():
-                try:
-                    for statement in statements:
-                        cursor: Cursor = psycopg.RawCursor(self._connection)
-                        cursors.append(cursor)
-                        cursor.execute(statement.sql, statement.parameters, prepare=statement.prepare)
-                except psycopg.Error as error:
-                    failure = error
-        except psycopg.Error as error:
-            # Behind a failure, leaving the pipeline tells only that what followed was not done.
-            failure = failure or error
-        return cursors, failure
+    def _results(self, statements: Sequence[_Statement]) -> list[_Result]:
+        """Send the statements; the result of each, up to the first that failed at least.
+
+        Raises psycopg.DataError for a parameter that cannot be sent, psycopg.OperationalError where the connection is lost.
+        """
+        connection, pgconn = self._connection, self._connection.pgconn
+        adapted = [self._adapted(statement.parameters) for statement in statements]
+        # What is asked of the server, in order: to prepare a statement, or (None) to run one.
+        asked: list[_Known | None] = []
+        fresh: dict[_Known, bytes] = {}
+        with connection.lock:
+            if connection.closed:
+                raise psycopg.OperationalError("the connection is closed")
+            try:
+                pgconn.enter_pipeline_mode()
+                for (sql, *_, prepare), (values, types, formats) in zip(statements, adapted, strict=True):
+                    known = sql, types
+                    if not prepare:
+                        pgconn.send_query_params(sql.encode(), values, types, formats)
+                    else:
+                        if known in self._prepared:
+                            self._prepared.move_to_end(known)
+                        elif known not in fresh:
+                            fresh[known] = b"rowtide_%d" % next(_numbers)
+                            pgconn.send_prepare(fresh[known], sql.encode(), types)
+                            asked.append(known)
+                        pgconn.send_query_prepared(self._prepared.get(known) or fresh[known], values, formats)
+                    asked.append(None)
+                pgconn.pipeline_sync()
+                answers = connection.wait(_conversation(pgconn, len(asked) + 1))
+                if not connection.closed:
+                    pgconn.exit_pipeline_mode()
+            except BaseException:
+                connection.close()  # what is half said cannot be taken up again
+                raise
+        results = []
+        for known_or_none, result in zip(asked, answers, strict=False):
+            if known_or_none is None or result.status != ExecStatus.COMMAND_OK:
+                results.append(result)
+            else:
+                self._keep(known_or_none, fresh[known_or_none])
+        return results
+
+    def _adapted(self, parameters: Sequence[Any]) -> tuple[Sequence[Any] | None, tuple[int, ...], Sequence[int] | None]:
+        """Values, types and formats of parameters, as the server takes them."""
+        if not parameters:
+            return None, (), None
+        values = self._adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
+        return values, self._adapt.types or (), self._adapt.formats
+
+    def _keep(self, known: _Known, name: bytes) -> None:
+        self._prepared[known] = name
+        if len(self._prepared) > _PREPARED:
+            _, unused = self._prepared.popitem(last=False)
+            self.later(f"DEALLOCATE {unused.decode()}", prepare=False)
+
+
+def _conversation(pgconn: psycopg.pq.abc.PGconn, count: int) -> Generator[Any, Any, list[_Result]]:
+    """Talk to the server until so many answers are there; each is one result.
+
+    Fewer where the server tells why it ends the connection. Raises psycopg.OperationalError where it does not.
+    """
+    found: list[_Result] = []
+    lost = psycopg.OperationalError("the connection is lost")
+    try:
+        yield from generators.send(pgconn)
+        while len(found) < count and (answer := (yield from generators.fetch_many(pgconn))):
+            found.append(answer[0])
+    except psycopg.OperationalError as error:
+        lost = error
+    if len(found) < count and not any(result.status == ExecStatus.FATAL_ERROR for result in found):
+        raise lost
+    return found

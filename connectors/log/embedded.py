@@ -9,18 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from connectors.errors import RowtideError
 from connectors.log import (
     UNCHECKED,
     Expected,
     Extent,
-    FencedError,
     LogTruncatedError,
     Message,
     Record,
@@ -29,27 +26,7 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
-from connectors.pipe import Pipe
-
-Row = tuple[Any, ...]
-
-_APPEND_LOCK = 0x6C6F67
-_CHANNEL = "rowtide_log"
-_COPY = 'COPY rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value) FROM STDIN'
-_INSERT = (
-    'INSERT INTO rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value) '
-    "SELECT * FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[])"
-)
-_OFFSETS = "SELECT partition, next_offset FROM rowtide.log_partition WHERE topic_id = $1"
-_LAST_NUMBER = (
-    "SELECT greatest((SELECT max(id) FROM rowtide.log_record), (SELECT last_value FROM rowtide.log_record_id))"
-)
-_GROW = "UPDATE rowtide.log_partition SET next_offset = $1, bytes = bytes + $2 WHERE topic_id = $3 AND partition = $4"
-_STORED_POSITION = "SELECT source_position FROM rowtide.log_topic WHERE id = $1"
-_STORE_POSITION = "UPDATE rowtide.log_topic SET source_position = $1 WHERE id = $2"
-_FEW = 200  # messages that go with the other statements; more go by COPY
-_CHUNK = 5000
-_OVERHEAD = 64  # bytes of a record besides key and value, for the accounting of sizes
+from connectors.log.appending import APPEND_LOCK, CHANNEL, OVERHEAD, Appender, Place
 
 
 class EmbeddedLog:
@@ -63,6 +40,7 @@ class EmbeddedLog:
         self._writer: psycopg.Connection[tuple[Any, ...]] | None = None
         self._reader: psycopg.Connection[tuple[Any, ...]] | None = None
         self._listener: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._appender: Appender | None = None
         self._topics: dict[str, tuple[int, int]] = {}
         self._names: dict[int, str] = {}
         self._places: dict[frozenset[tuple[TopicPartition, int]], int] = {}
@@ -75,7 +53,7 @@ class EmbeddedLog:
             return
         with self._writing, self._connected("_writer").transaction():
             connection = self._connected("_writer")
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [APPEND_LOCK])
             row = connection.execute("SELECT partitions FROM rowtide.log_topic WHERE name = %s", [topic]).fetchone()
             if row is not None:
                 if row[0] != partitions:
@@ -124,81 +102,20 @@ class EmbeddedLog:
         """See `Log`. The messages are taken as they come: memory does not grow with their number."""
         with self._writing:
             connection = self._connected("_writer")
-            topic_id, partitions = self._topic(connection, topic)
-            try:
-                count = self._append(connection, topic, topic_id, partitions, messages, source_position, expect)
-            finally:
-                # Statements are sent together, so a failure may leave a transaction open.
-                if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
-                    connection.rollback()
-        return count
-
-    def _append(
-        self,
-        connection: psycopg.Connection[tuple[Any, ...]],
-        topic: str,
-        topic_id: int,
-        partitions: int,
-        messages: Iterable[Message],
-        source_position: str | None,
-        expect: Expected,
-    ) -> int:
-        pipe = Pipe(connection)
-        stored: list[tuple[Any, ...]] = []
-        offsets: dict[int, int] = {}
-        numbers: list[int] = []
-        pipe.later("BEGIN", prepare=False)
-        pipe.later("SELECT pg_advisory_xact_lock($1)", [_APPEND_LOCK])
-        if expect is not UNCHECKED:
-            pipe.later(_STORED_POSITION, [topic_id], stored.extend)
-        pipe.later(_OFFSETS, [topic_id], offsets.update)
-        pipe.later(_LAST_NUMBER, (), lambda rows: numbers.append(rows[0][0]))
-        pending = iter(messages)
-        chunk = list(islice(pending, _CHUNK))
-        pipe.flush()
-        if expect is not UNCHECKED and expect != (stored[0][0] if stored else None):
-            raise FencedError.of(topic)
-        before, sizes = dict(offsets), dict.fromkeys(offsets, 0)
-        first, count = numbers[0], 0
-
-        def rows(chunk: Sequence[Message]) -> Iterator[Row]:
-            for number, message in enumerate(chunk, start=first + count + 1):
-                place = message.partition
-                if place not in offsets:
-                    raise RowtideError(f"The topic {topic} has no partition {place}.", hint=f"It has {partitions}.")
-                yield number, topic_id, place, offsets[place], message.ts_ms, message.key, message.value
-                offsets[place] += 1
-                sizes[place] += len(message.key or b"") + len(message.value or b"") + _OVERHEAD
-
-        if 0 < len(chunk) <= _FEW:
-            columns = [list(column) for column in zip(*rows(chunk), strict=True)]
-            pipe.later(_INSERT, columns)
-            count = len(chunk)
-        elif chunk:
-            with connection.cursor().copy(_COPY) as copy:
-                while chunk:
-                    copy.write("".join(map(_copied, rows(chunk))))
-                    count += len(chunk)
-                    chunk = list(islice(pending, _CHUNK))
-        if count:
-            pipe.later("SELECT setval('rowtide.log_record_id', $1)", [first + count])
-        for partition, offset in offsets.items():
-            if offset != before[partition]:
-                pipe.later(_GROW, [offset, sizes[partition], topic_id, partition])
-        if source_position is not None:
-            pipe.later(_STORE_POSITION, [source_position, topic_id])
-        pipe.later(f"NOTIFY {_CHANNEL}", prepare=False)
-        pipe.later("COMMIT", prepare=False)
-        pipe.flush()
-        return count
+            if self._appender is None or self._appender.connection is not connection:
+                self._appender = Appender(connection)
+            place = Place(topic, *self._topic(connection, topic))
+            return self._appender.append(place, messages, source_position, expect)
 
     def source_position(self, topic: str) -> str | None:
         """See `Log`."""
         with self._reading:
             connection = self._connected("_reader")
             topic_id, _ = self._topic(connection, topic)
-            rows = Pipe(connection).now(_STORED_POSITION, [topic_id])
-        return rows[0][0] if rows else None
+            row = connection.execute(
+                "SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]
+            ).fetchone()
+        return row[0] if row else None
 
     # --- reading ---
 
@@ -327,7 +244,7 @@ class EmbeddedLog:
         with self._waiting:
             if self._listener is None or self._listener.closed:
                 self._listener = psycopg.connect(self._dsn, autocommit=True)
-                self._listener.execute(f"LISTEN {_CHANNEL}")
+                self._listener.execute(f"LISTEN {CHANNEL}")
                 return True  # what was appended before listening began notified nobody
             for _ in self._listener.notifies(timeout=timeout, stop_after=1):
                 return True
@@ -371,7 +288,7 @@ class EmbeddedLog:
             connection = self._connected("_writer")
             topic_id, partitions = self._topic(connection, topic)
             with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [APPEND_LOCK])
                 for partition in range(partitions):
                     bound = (unread or {}).get(TopicPartition(topic, partition))
                     removed += self._trim(connection, topic_id, partition, age, size, now_ms, partitions, bound)
@@ -407,7 +324,7 @@ class EmbeddedLog:
         if size is not None:
             found = connection.execute(
                 'SELECT min("offset") FROM (SELECT "offset", sum(coalesce(length(key), 0) + coalesce(length(value), 0) '
-                f'+ {_OVERHEAD}) OVER (ORDER BY "offset" DESC) AS total FROM rowtide.log_record '
+                f'+ {OVERHEAD}) OVER (ORDER BY "offset" DESC) AS total FROM rowtide.log_record '
                 "WHERE topic_id = %s AND partition = %s) AS s WHERE total <= %s",
                 [*place, size // partitions],
             ).fetchone()
@@ -419,7 +336,7 @@ class EmbeddedLog:
         gone = connection.execute(
             'WITH gone AS (DELETE FROM rowtide.log_record WHERE topic_id = %s AND partition = %s AND "offset" < %s '
             "RETURNING coalesce(length(key), 0) + coalesce(length(value), 0) AS size) "
-            f"SELECT count(*), coalesce(sum(size + {_OVERHEAD}), 0) FROM gone",
+            f"SELECT count(*), coalesce(sum(size + {OVERHEAD}), 0) FROM gone",
             [*place, keep_from],
         ).fetchone()
         count, size_gone = gone or (0, 0)
@@ -453,12 +370,3 @@ def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:
         f"at {start}.",
         hint="What they changed is lost to the log: run `rowtide init --snapshot`, then start again.",
     )
-
-
-def _copied(row: Row) -> str:
-    """A row as COPY takes it."""
-    return "\t".join([*map(str, row[:5]), _hex(row[5]), _hex(row[6])]) + "\n"
-
-
-def _hex(value: bytes | None) -> str:
-    return "\\N" if value is None else "\\\\x" + value.hex()
