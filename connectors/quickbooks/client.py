@@ -13,12 +13,9 @@ from typing import Any, Literal
 from connectors.quickbooks import answers, audit, realm
 from connectors.quickbooks.answers import Answer
 from connectors.quickbooks.clock import Clock
-from connectors.quickbooks.database import Connections
 from connectors.quickbooks.errors import QuickBooksBlockedError, QuickBooksRefusedError, QuickBooksUnavailableError
 from connectors.quickbooks.faults import Verdict
-from connectors.quickbooks.options import Options
 from connectors.quickbooks.sending import Library, Request, Sender
-from connectors.quickbooks.session import Wire
 from connectors.quickbooks.tokens import Tokens
 
 MOST_OPERATIONS = 30
@@ -64,19 +61,10 @@ class QuickBooksClient:
     Every method may wait for its turn; `stop` ends that. A request that got no turn comes back with `sent` False.
     """
 
-    def __init__(
-        self,
-        connections: Connections,
-        realm_id: str,
-        options: Options,
-        wire: Wire,
-        tokens: Tokens,
-        clock: Clock,
-        instance: str | None,
-    ) -> None:
-        self.realm_id = realm_id
-        self._sender = Sender(connections, realm_id, options, wire, tokens, clock, instance)
-        self.stop = self._sender.stop
+    def __init__(self, sender: Sender, tokens: Tokens, clock: Clock) -> None:
+        self.realm_id = sender.realm_id
+        self.stop = sender.stop
+        self._sender = sender
         self._tokens = tokens
         self._clock = clock
 

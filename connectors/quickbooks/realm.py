@@ -103,6 +103,7 @@ def open_client(
     from connectors.quickbooks.client import QuickBooksClient  # noqa: PLC0415 - it uses this module
     from connectors.quickbooks.keys import read_key  # noqa: PLC0415 - as above
     from connectors.quickbooks.oauth import OAuth  # noqa: PLC0415
+    from connectors.quickbooks.sending import Sender  # noqa: PLC0415
     from connectors.quickbooks.tokens import Tokens  # noqa: PLC0415
 
     clock = clock or SystemClock()
@@ -114,7 +115,8 @@ def open_client(
         oauth = OAuth(options, open_wire(options, min(options.timeout_seconds, OAUTH_SECONDS), adapter))
         tokens = Tokens(connections, realm.realm_id, read_key(options.key_file), oauth, clock)
         wire = open_wire(options, options.timeout_seconds, adapter)
-        return QuickBooksClient(connections, realm.realm_id, options, wire, tokens, clock, instance)
+        sender = Sender(connections, realm.realm_id, options, wire, tokens, clock, instance)
+        return QuickBooksClient(sender, tokens, clock)
     except BaseException:
         connections.close()
         raise
