@@ -33,22 +33,11 @@ CREATE INDEX ON payment (customer_id);
 RATES = [Decimal("0.99"), Decimal("2.99"), Decimal("4.99")]
 
 
-def create_shop(
-    connection: psycopg.Connection[Any],
-    start: datetime,
-    *,
-    seed: int,
-    films: int = 200,
-    customers: int = 300,
-    items: int = 1200,
-    rentals: int = 3000,
-) -> None:
+def create_shop(connection: psycopg.Connection[Any], start: datetime, *, seed: int) -> None:
     """Create the schema and a past of some weeks that ends at `start` (naive, the shop's wall time)."""
     connection.execute(SCHEMA)
     with connection.cursor() as cursor:
-        for table, columns, rows in shop_rows(
-            start, seed=seed, films=films, customers=customers, items=items, rentals=rentals
-        ):
+        for table, columns, rows in shop_rows(start, seed=seed):
             with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)
