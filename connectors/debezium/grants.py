@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from connectors.capture.postgres.preflight import quoted
 from connectors.debezium.config import Kind
 from connectors.table import Table
 
@@ -46,9 +47,6 @@ def _mysql(kind: Kind, tables: Sequence[Table], user: str, database: str) -> lis
 
 
 def _postgres(tables: Sequence[Table], user: str, schema: str, publication: str) -> list[str]:
-    def quoted(*names: str) -> str:
-        return ".".join('"' + name.replace('"', '""') + '"' for name in names)
-
     listed = ", ".join(quoted(schema, table.name) for table in tables)
     return [
         "-- In the source database, as its owner. wal_level = logical must be set in postgresql.conf.",
