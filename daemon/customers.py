@@ -123,7 +123,7 @@ def push(
                 after, gets_on = "", False  # from the first again, for what has become pending behind us
                 continue
             after = records[-1]
-            items = work.push(records)
+            items = work.push(records, along=work.tell)
             on_page(len(items))
             for item in items:
                 result.total_processed += 1

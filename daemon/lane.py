@@ -5,7 +5,7 @@ Nothing outside is done while a transaction on the state database is open. Each 
 1. tell: append to the log what is known and was not told,
 2. settle: send again, or look up, every request whose outcome is not recorded,
 3. push: take up pending customers that are due, page by page, and bring them as far as they come,
-4. tell what came of them.
+4. tell what came of them; in a long push about once a second, while others are under way.
 
 Rounds wait where no company is connected, where it is paused, stopped or not looked through, and where the models are
 behind the log. Derived tables go on meanwhile. A kill anywhere leaves stored requests and untold results behind, which the
@@ -176,8 +176,9 @@ class Lane:
         """
         if self._connection is None:
             self._connection = connect(self._app.dsn)
-        self._prune(self._connection)
-        current = realm.current_realm(self._connection)
+        connection = self._connection
+        self._prune(connection)
+        current = realm.current_realm(connection)
         if current is None:
             self._let_go()
             raise NotConnectedError
@@ -187,9 +188,9 @@ class Lane:
         if reason := current.waits(now):
             left = current.paused_until.timestamp() - now if current.paused_until and not current.paused else 0.0
             raise QuickBooksBlockedError(f"Customers wait: {reason}.", wait=max(left, 0.0))
-        if not self._is_current(self._connection):
+        if not self._is_current(connection):
             return _NOT_CURRENT
-        self._check_leading(self._connection)
+        self._check_leading(connection)
         work = self._working(current)
         work.blocked = None
         if now - self._tended > _TEND:
@@ -199,13 +200,19 @@ class Lane:
         work.prepare()
         self._pause = 0.0
         if self._said:
-            self._say_whether_answered(self._connection, current.realm_id, waits=True)
-        settled, pushed = work.settle(), 0
+            self._say_whether_answered(connection, current.realm_id, waits=True)
+
+        def along() -> None:
+            nonlocal told
+            told += pushing.tell(self._app, store)
+            self._say_whether_answered(connection, current.realm_id, waits=True)
+
+        settled, pushed = work.settle(along), 0
         after = ""
         while not over.is_set() and not work.blocked and (page := store.due(after, limit=self._page)):
             after = page[-1]
-            self._check_leading(self._connection)
-            pushed += len(work.push(page))
+            self._check_leading(connection)
+            pushed += len(work.push(page, along=along))
             told += pushing.tell(self._app, store)
         told += pushing.tell(self._app, store)
         self._report(work, settled, pushed, told)
@@ -213,7 +220,7 @@ class Lane:
         if work.blocked:
             raise QuickBooksBlockedError(f"Customers wait: {work.blocked}.", wait=_PAUSES[0])
         due = store.next_due()
-        self._say_whether_answered(self._connection, current.realm_id, waits=due is not None)
+        self._say_whether_answered(connection, current.realm_id, waits=due is not None)
         return _IDLE if due is None else min(_IDLE, max(due, 0.05))
 
     def _look(self, work: Work) -> None:

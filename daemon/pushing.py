@@ -49,8 +49,10 @@ _TYPES_KNOWN = 3600.0  # seconds for which the company's customer types are not 
 _PROBE = 86400.0  # seconds after which custom fields are tried again where the company did not take them
 _GRACE = 1.0  # seconds that requests under way get when the process is to end
 _LOOK = 0.1
+_ALONG = 1.0  # seconds between what is done along with a long push, and it takes a tenth of the time at most
 _PATIENCE = 10.0  # seconds that a command waits for the models to be current
 
+Along = Callable[[], object]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -191,17 +193,25 @@ class Work:
 
     # --- working ---
 
-    def settle(self) -> int:
-        """Settle what has no recorded outcome and is due. Returns how many records that were."""
-        return len(self._share_out(self.store.unsettled(), together=True))
+    def settle(self, along: Along = lambda: None) -> int:
+        """Settle what has no recorded outcome and is due. Returns how many records that were; `along` as for `push`."""
+        return len(self._share_out(self.store.unsettled(), together=True, along=along))
 
-    def push(self, records: Sequence[str], *, due_only: bool = True, reactivate: bool = False) -> list[Item]:
+    def push(
+        self,
+        records: Sequence[str],
+        *,
+        due_only: bool = True,
+        reactivate: bool = False,
+        along: Along = lambda: None,
+    ) -> list[Item]:
         """Bring records as far as they come now; those that others work on are left out.
 
         Args:
             records: to bring.
             due_only: whether what is not due is left out.
             reactivate: take their customers back into use first.
+            along: done about once a second meanwhile, in this thread; what it raises ends the push.
 
         Raises as `QuickBooksClient.query` where the source names customers that are not known here.
         """
@@ -210,7 +220,7 @@ class Work:
         groups = [list(records[start : start + size]) for start in range(0, len(records), size)]
         if size > 1 and len(groups[-1]) < BATCH:
             groups[-1:] = [[record] for record in groups[-1]]
-        return self._share_out(groups, due_only=due_only, reactivate=reactivate)
+        return self._share_out(groups, due_only=due_only, reactivate=reactivate, along=along)
 
     def _share_out(
         self,
@@ -219,12 +229,19 @@ class Work:
         together: bool = False,
         due_only: bool = True,
         reactivate: bool = False,
+        along: Along,
     ) -> list[Item]:
+        along = _now_and_then(along)
+
         def one(group: Sequence[str]) -> list[Item]:
             return self._member(group, together=together, due_only=due_only, reactivate=reactivate)
 
         if len(groups) == 1 or self._threads == 1:
-            return [item for group in groups for item in self._tried(one, group)]
+            alone: list[Item] = []
+            for group in groups:
+                alone += self._tried(one, group)
+                along()
+            return alone
         waiting, items, failures = deque(groups), list[Item](), list[Exception]()
 
         def follow() -> None:
@@ -243,7 +260,13 @@ class Work:
         grace = _GRACE
         while any(thread.is_alive() for thread in threads) and grace > 0:
             next(thread for thread in threads if thread.is_alive()).join(_LOOK)
-            grace -= _LOOK if self.stop.is_set() else 0
+            if self.stop.is_set():
+                grace -= _LOOK
+            elif not failures:
+                try:
+                    along()
+                except Exception as error:  # noqa: BLE001 - raised when the members have come to their end
+                    failures.append(error)
         if failures:
             raise failures[0]
         return list(items)
@@ -309,6 +332,21 @@ class Work:
     def tell(self) -> int:
         """Append to the log what is not told yet. Returns how many results."""
         return tell(self.app, self.store)
+
+
+def _now_and_then(do: Along) -> Callable[[], None]:
+    """Do it about once a second, however often it is called; more rarely where it takes long."""
+    due = time.monotonic() + _ALONG
+
+    def call() -> None:
+        nonlocal due
+        began = time.monotonic()
+        if began >= due:
+            do()
+            ended = time.monotonic()
+            due = ended + max(_ALONG, 9 * (ended - began))
+
+    return call
 
 
 def start_thread(target: Callable[[], None]) -> threading.Thread:

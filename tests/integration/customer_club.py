@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from connectors.event import Source, encode_change
-from connectors.log import Message
+from connectors.log import Message, TopicPartition
 from connectors.quickbooks import realm
 from connectors.quickbooks.keys import make_key
 from connectors.quickbooks.oauth import Pair
@@ -197,6 +197,13 @@ class Club:
             "SELECT record, state, quickbooks_id, display_name FROM club_source.pushed ORDER BY record"
         ).fetchall()
         return {row[0]: tuple(row[1:]) for row in rows}
+
+    def told(self) -> list[dict[str, Any]]:
+        """The rows of `pushed` in the order in which the log tells them, each time that it does."""
+        records = self.app.log.read({TopicPartition(self.app.domain.own_topic, 0): 0}, limit=100_000)
+        rows = [json.loads(record.value or b"{}") for record in records]
+        found = [row.get("payload", row) for row in rows]
+        return [row["after"] for row in found if row.get("source", {}).get("table") == "pushed" and row.get("after")]
 
     def names(self) -> list[str]:
         """The display names of the customers in use."""

@@ -69,6 +69,33 @@ def test_a_running_daemon_pushes_at_once_and_ends_at_once(room: Club) -> None:
     assert room.simulator.company.created == 3
 
 
+def test_results_of_a_long_push_are_told_while_it_lasts(room: Club) -> None:
+    """What two batches came to is in the tables while the third is under way, and each result is told exactly once."""
+    room.app.outside = room.simulator.clock = SystemClock()
+    room.app.settings = room.settings.model_copy(
+        update={"web": room.settings.web.model_copy(update={"enabled": False})}
+    )
+    room.simulator.fault(Fault.parse("delay:operation=batch,nth=3,seconds=60"))
+    room.append(*({"id": number} for number in range(90)))
+    stop = threading.Event()
+    daemon = threading.Thread(target=serve, args=(room.app, stop), daemon=True)
+    daemon.start()
+    try:
+        until(lambda: len(room.pushed()) == 60 and len(room.pending()) == 30)
+        assert room.simulator.throttle.running == 1
+        assert {row[0] for row in room.pushed().values()} == {1}
+    finally:
+        stop.set()
+        daemon.join(20)
+    assert not daemon.is_alive()
+    room.simulator.faults.clear()
+    room.anew()
+    room.rounds()
+    assert (len(room.names()), room.simulator.company.created, room.pending()) == (90, 90, [])
+    synced = [told for told in room.told() if told["state"] == 1]
+    assert sorted(told["record"] for told in synced) == sorted(f"member:{number}" for number in range(90))
+
+
 def test_status_metrics_and_commands_tell_how_customers_stand(room: Club) -> None:
     """Counts add up, the reason is told, a preview sends nothing, and no value of a customer is in status or metrics."""
     room.simulator.fault(Fault.parse("2020:operation=create,match=Bad"))
