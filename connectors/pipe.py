@@ -171,7 +171,7 @@ def _conversation(pgconn: psycopg.pq.abc.PGconn, count: int) -> Generator[Any, A
     Fewer where the server tells why it ends the connection. Raises psycopg.OperationalError where it does not.
     """
     found: list[_Result] = []
-    lost = psycopg.OperationalError("the connection is lost")
+    lost: psycopg.OperationalError | None = None
     try:
         yield from generators.send(pgconn)
         while len(found) < count and (answer := (yield from generators.fetch_many(pgconn))):
@@ -179,5 +179,5 @@ def _conversation(pgconn: psycopg.pq.abc.PGconn, count: int) -> Generator[Any, A
     except psycopg.OperationalError as error:
         lost = error
     if len(found) < count and not any(result.status == ExecStatus.FATAL_ERROR for result in found):
-        raise lost
+        raise lost or psycopg.OperationalError("the connection is lost")
     return found
