@@ -18,6 +18,7 @@ from connectors.writeback import Wanted
 from connectors.writeback.grants import grants as writing_grants
 from connectors.writeback.mysql import MySQLFlags
 from connectors.writeback.postgres import PostgresFlags
+from connectors.writeback.updates import Target
 from consumers.deliveries import STATES, Sink, count, sinks, why_waiting
 from consumers.domain import Domain
 from consumers.worker import BatchStats
@@ -193,7 +194,20 @@ def grants(settings: Settings, domain: Domain, *, user: str, place: str, mysql: 
     targets = [Sink(domain.name, entry).target for entry in domain.write_back.values()]
     own = settings.source.write_back_dsn
     writer = (_user(own.get_secret_value()) if own else None) or user
-    return writing_grants(targets, user=writer, place=place, mysql=mysql, is_new=writer != user)
+    seen = {} if mysql or place != settings.source.db_schema else _seen(settings, domain.name, targets)
+    return writing_grants(targets, user=writer, place=place, mysql=mysql, is_new=writer != user, seen=seen)
+
+
+def _seen(settings: Settings, name: str, targets: Sequence[Target]) -> dict[Target, Target]:
+    """Targets as a PostgreSQL source spells them, as far as it can be asked already: rights are printed before there are any."""
+    own = settings.source.write_back_dsn or settings.source.dsn
+    if own is None or source_kind(own.get_secret_value()) == "mysql":
+        return {}
+    try:
+        with closing(PostgresFlags(own.get_secret_value(), schema=settings.source.db_schema, name=name)) as writer:
+            return {target: there for target in targets if (there := writer.spelled(target)) is not None}
+    except RowtideError:
+        return {}
 
 
 def _user(dsn: str) -> str | None:

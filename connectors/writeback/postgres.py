@@ -125,6 +125,15 @@ class PostgresFlags:
                 "ROWTIDE_SOURCE__WRITE_BACK_DSN=… rowtide init --yes.",
             ) from None
 
+    def spelled(self, target: Target) -> Target | None:
+        """The target with its columns as the source spells them, as far as they are there; None where no table is seen.
+
+        Raises WriteBackBlockedError and SourceUnavailableError.
+        """
+        table = quoted(self._schema, target.table)
+        there = self._run(target, "SELECT to_regclass(%s) IS NOT NULL", [table], lambda cursor: cursor.fetchone())
+        return self._spelled(target) if there == (True,) else None
+
     def _spelled(self, target: Target) -> Target:
         """The target with its columns as the source spells them; what it lacks stays, for the statement to fail on."""
         if target not in self._targets:

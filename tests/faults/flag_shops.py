@@ -163,7 +163,7 @@ class PostgresShop(ReachedPostgres, FlagShop):
         )
 
     def allow(self, grants: Sequence[str]) -> None:
-        self.execute(*(line for line in grants if not line.startswith("--")))
+        self.execute("\n".join(grants))
 
     def interrupt(self) -> None:
         with psycopg.connect(self._server.dsn(), autocommit=True) as connection:

@@ -14,6 +14,8 @@ import pymysql
 import pytest
 from daemons import until
 from mis_school import APPLICATION, PERSON, compute, load_mariadb, pushes, sent
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from connectors.embedded import EmbeddedPostgres
@@ -41,12 +43,14 @@ class OfPostgres:
     """The MIS moved to PostgreSQL with its names as they were, QuickBk_Status and all, so that each must be quoted."""
 
     added = ("quickbk_status", "pushed_by", "pushed_date")
-    mysql, user = False, "nobody"
+    mysql = False
 
     def __init__(self, server: EmbeddedPostgres) -> None:
-        self._server, self._name = server, f"mis_{next(_numbers)}"
-        self.dsn = self.owner = server.ensure_database(self._name)
-        with psycopg.connect(self.dsn) as connection:
+        number = next(_numbers)
+        self._server, self._name, self.user = server, f"mis_{number}", f'Reader of "MIS" {number}'
+        self.owner = server.ensure_database(self._name)
+        self.dsn = make_conninfo(self.owner, user=self.user)
+        with psycopg.connect(self.owner) as connection:
             for statement in schema(mysql=False, tracking=False, spelled=lambda name: f'"{name}"'):
                 connection.execute(statement)
             for table, columns, rows in school_rows(START, seed=3, **SIZES):
@@ -56,15 +60,17 @@ class OfPostgres:
                         copy.write_row(row)
 
     def allow(self, grants: Sequence[str]) -> None:
-        """It is captured and written by its owner."""
+        """The user gets what `rowtide grants` printed, as it was printed, and nothing else."""
+        with psycopg.connect(self.owner, autocommit=True) as connection:
+            connection.execute("\n".join(grants))
 
     def execute(self, *statements: str) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with psycopg.connect(self.owner, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.replace("`", '"'))
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
+        with psycopg.connect(self.owner, row_factory=dict_row) as connection:
             return [{n.lower(): v for n, v in row.items()} for row in connection.execute(f"SELECT * FROM {table}")]
 
     def close(self) -> None:
@@ -72,6 +78,7 @@ class OfPostgres:
             for call in ("pg_terminate_backend(active_pid, 5000)", "pg_drop_replication_slot(slot_name)"):
                 connection.execute(f"SELECT {call} FROM pg_replication_slots WHERE database = %s", [self._name])
             connection.execute(f"DROP DATABASE {self._name} WITH (FORCE)")
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(self.user)))
 
 
 class OfMariadb:
@@ -284,3 +291,57 @@ def test_what_became_of_customers_is_written_where_they_came_from(source: Any, r
     running.app.rebuild()
     assert before == tables(database)
     assert held == flags(source)
+
+
+def test_the_printed_rights_run_as_they_are_where_each_name_must_be_quoted(server: EmbeddedPostgres) -> None:
+    """Before the user can look, and when it can: the columns are those of the source, whatever their case, and no others."""
+    source = OfPostgres(server)
+    try:
+        settings = load_settings(
+            None, {"ROWTIDE_SOURCE__DSN": source.dsn, "ROWTIDE_SOURCE__WRITE_BACK": "true"}
+        ).settings
+        domain = load_domain("mis")
+
+        def printed() -> list[str]:
+            return sources.grants(settings, domain, user=source.user, schema=None, mysql=False)
+
+        with pytest.raises(psycopg.errors.UndefinedColumn):  # what is not there yet is named, and nothing is half done
+            source.allow(printed())
+        with psycopg.connect(source.owner) as connection:
+            assert connection.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", [source.user]).fetchone() == (
+                0,
+            )
+        assert sum("DO $grants$" in line for line in printed()) == 2
+        added = "ADD COLUMN `QuickBk_Status` int, ADD COLUMN `Pushed_By` text, ADD COLUMN `pushed_date` timestamp"
+        source.execute(
+            f"ALTER TABLE {APPLICATION} {added}",
+            f"ALTER TABLE {PERSON} {added}, ADD COLUMN `QK_ID` text",  # where two differ by case the same name counts
+        )
+        source.allow(printed())
+        rights = granted(source)
+        assert {name for name, _ in rights} == {"SELECT", "UPDATE"}
+        written = {name for right, name in rights if right == "UPDATE"}
+        assert written == {"QuickBk_Status", "Pushed_By", "pushed_date", "sync_token", "quickbooks_id", "qk_id"}
+        assert {name for right, name in rights if right == "SELECT"} == {*written, "appl_Id", "per_id_ug"}
+
+        plain = printed()[-2:]
+        assert all(line.startswith("GRANT SELECT (") for line in plain)
+        assert '"appl_Id"' in plain[0]
+        for name in (APPLICATION, PERSON):
+            source.execute(f'REVOKE ALL ON {name} FROM "{source.user.replace(chr(34), chr(34) * 2)}"')
+        source.allow(plain)
+        assert granted(source) == rights
+    finally:
+        source.close()
+
+
+def granted(source: OfPostgres) -> set[tuple[str, str]]:
+    """The rights on single columns, as the source has them: (right, column)."""
+    with psycopg.connect(source.owner) as connection:
+        return set(
+            connection.execute(
+                "SELECT r.privilege_type::text, a.attname::text FROM pg_attribute AS a "
+                "CROSS JOIN LATERAL aclexplode(a.attacl) AS r JOIN pg_roles AS u ON u.oid = r.grantee WHERE u.rolname = %s",
+                [source.user],
+            )
+        )

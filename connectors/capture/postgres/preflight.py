@@ -74,7 +74,7 @@ def grants(tables: Sequence[Table], *, user: str, schema: str, name: str) -> lis
     listed = ", ".join(quoted(schema, table.name) for table in tables)
     return [
         "-- In the source database, as its owner. wal_level = logical must be set in postgresql.conf.",
-        f"CREATE ROLE {quoted(user)} LOGIN REPLICATION;  -- give it a password of your own: \\password {user}",
+        f"CREATE ROLE {quoted(user)} LOGIN REPLICATION;  -- give it a password of your own: \\password {quoted(user)}",
         f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {quoted(user)};",
         f"GRANT SELECT ON {listed} TO {quoted(user)};",
         f"CREATE PUBLICATION {quoted(object_name(name))} FOR TABLE {listed} WITH (publish_via_partition_root = true);",
