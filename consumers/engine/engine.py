@@ -316,13 +316,12 @@ class Engine:
         """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""
         touched = self._transitions.touched(self._pipe, units)
         feeding = [number for number, tokens in enumerate(touched) if tokens is None or tokens]
-        texts = [_text(moment) for moment in times]
         groups = waves.grouped(waves.assign([touched[number] for number in feeding]))
         for group in groups:
             members = [feeding[number] for number in group]
             by_key: dict[int, dict[Key, tuple[str, str]]] = {n: {} for n in self._exact}
             for number in members:
-                told = (texts[number], units[number].cause)
+                told = (_text(times[number]), units[number].cause)
                 for owner, key in touched[number] or ():
                     if owner.__class__ is int:
                         by_key[owner][key] = told
@@ -330,7 +329,7 @@ class Engine:
             self._apply_to_mirror(
                 [p.event for number in members for p in units[number].changes if p.event.table in self._tokens]
             )
-            causes = Causes(texts[members[-1]], units[members[-1]].cause, None if alone else by_key)
+            causes = Causes(_text(times[members[-1]]), units[members[-1]].cause, None if alone else by_key)
             self._refresher.refresh(self._pipe, causes, only=self._cone)
             self.ledger.read_due(self._exact_clocked)
             self._pipe.flush()

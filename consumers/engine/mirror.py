@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from connectors.event import UNAVAILABLE, Change, Truncate, Value
 from connectors.pipe import Pipe, Rows
 from connectors.table import Table
+from consumers.engine.picking import picker
 from consumers.engine.sqltext import array_literal, parameter_type, quote
 from consumers.engine.statements import ALL, Input, delete_sql, lookup_sql, upsert_sql
 
@@ -174,12 +175,14 @@ class Mirror:
             return []
         images: list[Image] = []
         places = self._places[table.name]
+        pick = picker(places)
         for number, row in enumerate(rows, start=1):
             before = found.get(number)
             if before is None:
-                images.append((ALL, None, tuple([row[p] for p in places])))  # type: ignore[misc]
+                images.append((ALL, None, pick(row)))
             elif before[1]:
-                old = before[2:]
-                new = tuple([o if row[p] is UNAVAILABLE else row[p] for p, o in zip(places, old, strict=True)])
-                images.append((before[1], old, new))  # type: ignore[arg-type]
+                old, new = before[2:], pick(row)
+                if not complete:
+                    new = tuple([o if value is UNAVAILABLE else value for value, o in zip(new, old, strict=True)])
+                images.append((before[1], old, new))
         return images

@@ -13,6 +13,7 @@ from connectors.pipe import Pipe, Rows
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.differences import Plan, difference_sql
 from consumers.engine.mirror import Image
+from consumers.engine.picking import picker
 from consumers.engine.relations import Relation
 from consumers.engine.scoped import Pattern
 from consumers.engine.sqltext import array_literal, parameter_type
@@ -139,23 +140,12 @@ class Refresher:
         if not concerned:
             return
         if route.direct is not None:
-            if len(route.direct) == 1:
-                place = route.direct[0]
-                keys.update([(old[place],) for _, old, _ in concerned if old is not None])
-                keys.update([(new[place],) for _, _, new in concerned if new is not None])
-            else:
-                places = route.direct
-                keys.update([tuple([old[p] for p in places]) for _, old, _ in concerned if old is not None])
-                keys.update([tuple([new[p] for p in places]) for _, _, new in concerned if new is not None])
+            pick = picker(route.direct)
+            keys.update([pick(old) for _, old, _ in concerned if old is not None])
+            keys.update([pick(new) for _, _, new in concerned if new is not None])
         else:
-            rows = list(
-                {
-                    tuple([row[p] for p in route.positions])
-                    for image in concerned
-                    for row in image[1:]
-                    if row is not None
-                }
-            )
+            pick = picker(route.positions)
+            rows = list({pick(row) for image in concerned for row in image[1:] if row is not None})
             for start in range(0, len(rows), IMAGES_AT_ONCE):
                 part = rows[start : start + IMAGES_AT_ONCE]
                 arrays = [
@@ -366,10 +356,10 @@ class Differences:
 
     def add(self, carried: Carried, images: Sequence[Image]) -> None:
         """Take what concerns the model: a changed row goes as it was and comes as it is."""
-        mask, places = carried.mask, carried.places
+        mask, pick = carried.mask, picker(carried.places)
         concerned = [image for image in images if image[0] & mask]
-        gone = [tuple([old[p] for p in places]) for _, old, _ in concerned if old is not None]
-        come = [tuple([new[p] for p in places]) for _, _, new in concerned if new is not None]
+        gone = [pick(old) for _, old, _ in concerned if old is not None]
+        come = [pick(new) for _, _, new in concerned if new is not None]
         self._signs += ["-1"] * len(gone) + ["1"] * len(come)
         self._rows += gone + come
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 
-# Types whose text form never contains what an array literal gives a meaning to (braces, commas, quotes, backslashes).
+# In whose text form there are no braces, commas, quotes and backslashes.
 _PLAIN = re.compile(
     r"(smallint|integer|bigint|numeric|real|double precision|boolean|date|uuid|timestamp|time|oid)\b(?!.*\[\])"
 )
@@ -35,18 +36,28 @@ def parameter_type(type_: str) -> str:
 
 def array_literal(values: Sequence[str | None], type_: str) -> str:
     """The values as PostgreSQL's array text, for a parameter of the type `type_[]`."""
-    if _PLAIN.match(type_):
-        return "{" + ",".join(["NULL" if value is None else value for value in values]) + "}"
-    return (
-        "{"
-        + ",".join(
-            [
-                "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-                for value in values
-            ]
-        )
-        + "}"
-    )
+    if not values:
+        return "{}"
+    if None in values:
+        quoting = str if _is_plain(type_) else _quoted
+        return "{" + ",".join(["NULL" if value is None else quoting(value) for value in values]) + "}"
+    solid: Sequence[str] = values  # type: ignore[assignment]
+    if _is_plain(type_):
+        return "{" + ",".join(solid) + "}"
+    joined = '","'.join(solid)
+    if "\\" not in joined and joined.count('"') == 2 * (len(solid) - 1):
+        return '{"' + joined + '"}'
+    return "{" + ",".join(map(_quoted, solid)) + "}"
+
+
+@cache
+def _is_plain(type_: str) -> bool:
+    """Whether the type's text form never contains what an array literal gives a meaning to."""
+    return _PLAIN.match(type_) is not None
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def unnest(columns: Sequence[tuple[str, str]], alias: str, first: int = 1, *, ordinality: bool = False) -> str:

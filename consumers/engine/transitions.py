@@ -6,12 +6,12 @@ Two units that touch the same must not be refreshed as one, or the state between
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from connectors.event import UNAVAILABLE, Truncate
 from connectors.pipe import Pipe
 from connectors.table import Table
+from consumers.engine.picking import picker
 from consumers.engine.tokens import Tokens
 from consumers.engine.units import Unit
 
@@ -30,16 +30,9 @@ class _Feeding:
     def __init__(self, table: Table, tokens: Tokens) -> None:
         wanted = sorted({column for _, columns in tokens.columns for column in columns})
         self.columns = wanted
-        self.places = tuple(table.names.index(column) for column in wanted)
-        self.keys = [(model, _getter([wanted.index(c) for c in columns])) for model, columns in tokens.columns]
+        self.pick = picker(tuple(table.names.index(column) for column in wanted))
+        self.keys = [(model, picker(tuple(wanted.index(c) for c in columns))) for model, columns in tokens.columns]
         self.barrier = tokens.barrier
-
-
-def _getter(places: Sequence[int]) -> Callable[[Key], Key]:
-    if len(places) == 1:
-        place = places[0]
-        return lambda values: (values[place],)
-    return itemgetter(*places) if places else lambda _: ()
 
 
 class Transitions:
@@ -77,16 +70,16 @@ class Transitions:
                 tokens.add((event.table, key))
                 before, row, after = rows.get(key), event.row, None
                 if row is not None:
-                    after = tuple([row[place] for place in feeding.places])
+                    after = feeding.pick(row)
                     if UNAVAILABLE in after:
                         old = before or (None,) * len(after)
                         after = tuple([o if v is UNAVAILABLE else v for v, o in zip(after, old, strict=True)])
-                rows[key] = after  # type: ignore[assignment]
+                rows[key] = after
                 for model, of in feeding.keys:
                     if before is not None:
                         tokens.add((model, of(before)))
                     if after is not None and after != before:
-                        tokens.add((model, of(after)))  # type: ignore[arg-type]
+                        tokens.add((model, of(after)))
             result.append(None if barrier else tokens)
         return result
 
