@@ -23,7 +23,7 @@ GOAL_MS = 50.0
 RATE = 100.0  # transactions a second
 WARM = 200
 _PATIENCE = 120.0
-_LOOK = 0.001  # seconds between two looks at the derived table: the error of each measurement
+_LOOK = 0.002  # seconds between two looks at the derived table: the error of each measurement
 
 
 def run(run: Run) -> Outcome:
