@@ -179,13 +179,19 @@ def test_a_customer_that_a_person_took_away_is_not_made_again(room: Club) -> Non
 
 
 def test_an_outage_spends_attempts_and_throttling_does_not(room: Club) -> None:
-    """What fails for long counts as failed and is tried by rule all the same; what is throttled just waits."""
+    """What fails for long counts as failed and is tried by rule all the same; what is throttled just waits.
+
+    The source is told 3 once a first attempt came to nothing, 2 when it failed, 1 at the end; who gets through at once is told 1.
+    """
+    room.put({"id": 2, "last": "Lo"})
+    room.rounds()
     room.simulator.fault(Fault.parse("throttle:operation=create,times=4"))
     room.put({"id": 1, "last": "Lee"})
     for _ in range(4):
         room.round()
         room.clock.advance(90)
     assert room.row("member:1")["attempts"] == 0
+    assert [told["state"] for told in room.told()] == [1]
     room.simulator.faults.clear()
     room.simulator.fault(Fault.parse("html_503:operation=create"))
     states = []
@@ -195,11 +201,13 @@ def test_an_outage_spends_attempts_and_throttling_does_not(room: Club) -> None:
         states.append(room.states()["member:1"])
     assert states[:2] == ["retryable", "retryable"]
     assert room.pushed()["member:1"][0] == 2
+    assert [told["state"] for told in room.told()] == [1, 3, 2]
     room.simulator.faults.clear()
     room.clock.advance(3700)
     room.rounds()
     assert room.pushed()["member:1"][0] == 1
-    assert room.names() == ["Ann Lee"]
+    assert [told["state"] for told in room.told()] == [1, 3, 2, 1]
+    assert room.names() == ["Ann Lee", "Ann Lo"]
 
 
 def test_a_person_pauses_and_others_go_on(room: Club) -> None:
