@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counting import counting_domain
+from daemons import Daemons, daemons
+from domain_folder import write_domain
 from todo import code_blocks
+
+from connectors.state import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 Rowtide = Callable[..., subprocess.CompletedProcess[str]]
@@ -108,10 +113,22 @@ def typed(
 @pytest.fixture
 def todo(tmp_path: Path) -> Path:
     """The domain of the README, its files taken from there."""
-    folder = tmp_path / "todo"
-    (folder / "models").mkdir(parents=True)
     blocks = code_blocks((ROOT / "README.md").read_text(), "sql")
-    (folder / "source.sql").write_text(next(b for b in blocks if "CREATE TABLE task" in b))
-    (folder / "models" / "task_status.sql").write_text(next(b for b in blocks if "AS late_at" in b))
-    (folder / "models" / "project_summary.sql").write_text(next(b for b in blocks if "FROM project AS p" in b))
-    return folder
+    tables, status, summary = (
+        next(block for block in blocks if part in block)
+        for part in ("CREATE TABLE task", "AS late_at", "FROM project AS p")
+    )
+    return write_domain(tmp_path / "todo", tables, {"task_status": status, "project_summary": summary})
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Path:
+    return counting_domain(tmp_path)
+
+
+@pytest.fixture
+def start(database: str, tmp_path: Path) -> Iterator[Daemons]:
+    """Starts daemons on one state database."""
+    migrate(database)
+    with daemons({"ROWTIDE_STATE__DSN": database}, tmp_path) as starting:
+        yield starting

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from domain_folder import write_domain
 from todo import HISTORY, event, project, task
 
 LATER = 1_700_000_003_000
@@ -90,10 +91,7 @@ SOURCES = {
 def test_a_source_that_cannot_be_mirrored_is_refused(typed, tmp_path: Path, case: str) -> None:
     """The message names source.sql or the table, and the way out."""
     sql, said = SOURCES[case]
-    folder = tmp_path / "wrong"
-    (folder / "models").mkdir(parents=True)
-    (folder / "source.sql").write_text(sql)
-    (folder / "models" / "m.sql").write_text("-- key: a\nSELECT a FROM t")
+    folder = write_domain(tmp_path / "wrong", sql, {"m": "-- key: a\nSELECT a FROM t"})
     assert_said(typed("--domain", folder, "init"), said)
 
 

@@ -11,15 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from daemons import Daemon, Daemons, daemons, until
+from counting import TAKEOVER, append
+from daemons import Daemon, Daemons, until
 from fastapi.testclient import TestClient
 
 from connectors.embedded import EmbeddedPostgres
-from connectors.event import Source, encode_change
-from connectors.log import Message
 from connectors.log.embedded import EmbeddedLog
 from connectors.state import connect, migrate
-from connectors.table import Column, Table
 from daemon import lead
 from daemon.apart import InstancesCollideError
 from daemon.app import App, open_app, open_apps
@@ -27,20 +25,7 @@ from daemon.settings import load_instances, load_settings
 from daemon.several import serve_several
 from daemon.web import create_web
 
-TASK = Table("task", (Column("id", "integer"), Column("n", "integer")), ("id",))
-TAKEOVER = 15.0
 NAMES = ("north", "south", "east", "west")
-
-
-@pytest.fixture
-def counted(tmp_path: Path) -> Path:
-    folder = tmp_path / "counted"
-    (folder / "models").mkdir(parents=True)
-    (folder / "source.sql").write_text("CREATE TABLE task (id integer PRIMARY KEY, n integer);")
-    (folder / "models" / "total.sql").write_text(
-        "-- key: part\nSELECT id % 3 AS part, sum(n) AS n FROM task GROUP BY id % 3"
-    )
-    return folder
 
 
 @pytest.fixture
@@ -49,21 +34,6 @@ def config(counted: Path, tmp_path: Path) -> Path:
     path = tmp_path / "rowtide.toml"
     path.write_text(f'domain = "{counted}"\n' + "".join(f"[instances.{name}]\n" for name in NAMES))
     return path
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Daemons]:
-    migrate(database)
-    with daemons({"ROWTIDE_STATE__DSN": database}, tmp_path) as starting:
-        yield starting
-
-
-def append(dsn: str, topic: str, first: int, count: int) -> None:
-    log = EmbeddedLog(dsn)
-    source = Source("postgresql", "s", "d", "public", "task", 1_700_000_000_000)
-    rows = [(str(n), "1") for n in range(first, first + count)]
-    log.append(topic, [Message(*encode_change(TASK, "c", row[:1], row, source=source), 1) for row in rows])
-    log.close()
 
 
 def totals(dsn: str, names: Sequence[str] = NAMES) -> list[int]:

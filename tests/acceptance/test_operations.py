@@ -11,19 +11,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from daemons import Daemons, daemons, until
+from daemons import Daemons, until
 from psycopg.conninfo import conninfo_to_dict
 from todo import HISTORY, last_json, task
 
 from connectors.embedded import EmbeddedPostgres
 
 NOW = 1_700_000_010_000
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Daemons]:
-    with daemons({"ROWTIDE_STATE__DSN": database}, tmp_path) as starting:
-        yield starting
 
 
 @pytest.fixture

@@ -7,53 +7,19 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 import pytest
-from daemons import Daemon, Daemons, daemons, until
+from counting import TAKEOVER, append
+from daemons import Daemon, Daemons, until
 from links import Proxy
 from psycopg.conninfo import conninfo_to_dict
 
 from connectors.embedded import EmbeddedPostgres
-from connectors.event import Source, encode_change
-from connectors.log import Message
-from connectors.log.embedded import EmbeddedLog
-from connectors.state import migrate
-from connectors.table import Column, Table
 from daemon import lead
-
-TASK = Table("task", (Column("id", "integer"), Column("n", "integer")), ("id",))
-TAKEOVER = 15.0
-
-
-@pytest.fixture
-def counted(tmp_path: Path) -> Path:
-    folder = tmp_path / "counted"
-    (folder / "models").mkdir(parents=True)
-    (folder / "source.sql").write_text("CREATE TABLE task (id integer PRIMARY KEY, n integer);")
-    (folder / "models" / "total.sql").write_text(
-        "-- key: part\nSELECT id % 3 AS part, sum(n) AS n FROM task GROUP BY id % 3"
-    )
-    return folder
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Daemons]:
-    migrate(database)
-    with daemons({"ROWTIDE_STATE__DSN": database}, tmp_path) as starting:
-        yield starting
-
-
-def append(dsn: str, first: int, count: int = 1) -> None:
-    log = EmbeddedLog(dsn)
-    source = Source("postgresql", "s", "d", "public", "task", 1_700_000_000_000)
-    rows = [(str(n), "1") for n in range(first, first + count)]
-    log.append("counted", [Message(*encode_change(TASK, "c", row[:1], row, source=source), 1) for row in rows])
-    log.close()
 
 
 def total(dsn: str) -> int:
@@ -70,7 +36,7 @@ def epoch(dsn: str) -> int:
 def pair(start: Daemons, counted: Path, database: str) -> tuple[Daemon, Daemon]:
     first = start("--domain", counted, "run")
     first.wait_for("daemon.leading")
-    append(database, 0)
+    append(database, "counted", 0)
     until(lambda: total(database) == 1)
     second = start("--domain", counted, "run")
     second.wait_for("daemon.standing_by")
@@ -82,7 +48,7 @@ def test_a_killed_leader_is_replaced(pair: tuple[Daemon, Daemon], database: str)
     first, second = pair
     first.signal(signal.SIGKILL)
     began = time.monotonic()
-    append(database, 1, 10)
+    append(database, "counted", 1, 10)
     second.wait_for("daemon.leading")
     assert time.monotonic() - began < TAKEOVER
     until(lambda: total(database) == 11)
@@ -93,7 +59,7 @@ def test_a_clean_stop_hands_over_at_once(pair: tuple[Daemon, Daemon], database: 
     first, second = pair
     assert first.stop() == 0
     second.wait_for("daemon.leading")
-    append(database, 1, 5)
+    append(database, "counted", 1, 5)
     until(lambda: total(database) == 6)
     assert second.stop() == 0
 
@@ -105,19 +71,19 @@ def test_a_paused_leader_is_replaced_and_can_no_longer_commit(
     first, second = pair
     first.signal(signal.SIGSTOP)
     began = time.monotonic()
-    append(database, 1, 10)
+    append(database, "counted", 1, 10)
     second.wait_for("daemon.leading")
     assert time.monotonic() - began < TAKEOVER
     until(lambda: total(database) == 11)
     led = epoch(database)
     first.signal(signal.SIGCONT)
     first.wait_for("daemon.standing_by")
-    append(database, 11, 10)
+    append(database, "counted", 11, 10)
     until(lambda: total(database) == 21)
     assert epoch(database) == led, "the woken daemon has not taken the lead back"
     second.signal(signal.SIGKILL)
     first.wait_for("daemon.leading")
-    append(database, 21, 10)
+    append(database, "counted", 21, 10)
     until(lambda: total(database) == 31)
 
 
@@ -136,7 +102,7 @@ def test_a_leader_paused_in_the_middle_of_a_transaction_holds_nobody_up(
         def load() -> None:
             number = 0
             while not stop.is_set():
-                append(database, number, 200)
+                append(database, "counted", number, 200)
                 number += 200
 
         thread = threading.Thread(target=load)
@@ -185,7 +151,7 @@ def test_a_leader_cut_off_from_the_state_database_is_replaced_and_can_no_longer_
 
         def load() -> None:
             while not stop.is_set():
-                append(database, appended[0], 50)
+                append(database, "counted", appended[0], 50)
                 appended[0] += 50
 
         thread = threading.Thread(target=load)
@@ -210,7 +176,7 @@ def test_a_leader_cut_off_from_the_state_database_is_replaced_and_can_no_longer_
         assert epoch(database) == led, "the daemon that was cut off has not taken the lead back"
         second.signal(signal.SIGKILL)
         first.wait_for("daemon.leading")
-        append(database, appended[0], 10)
+        append(database, "counted", appended[0], 10)
         until(lambda: total(database) == appended[0] + 10)
 
 
@@ -222,13 +188,13 @@ def test_a_state_database_that_restarts_is_waited_for(start: Daemons, counted: P
             dsn = server.ensure_database("state")
             daemon = start("--domain", counted, "run", ROWTIDE_STATE__DSN=dsn)
             daemon.wait_for("daemon.leading")
-            append(dsn, 0)
+            append(dsn, "counted", 0)
             until(lambda: total(dsn) == 1)
             with psycopg.connect(server.dsn(), autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'state'")
             server.restart()
             daemon.wait_for("daemon.leading")
-            append(dsn, 1, 4)
+            append(dsn, "counted", 1, 4)
             until(lambda: total(dsn) == 5)
             assert daemon.stop() == 0
     finally:

@@ -15,7 +15,8 @@ import postgres_types
 import psycopg
 import pymysql
 import pytest
-from daemons import Daemons, daemons
+from daemons import Daemons
+from domain_folder import write_domain
 from psycopg.conninfo import conninfo_to_dict
 from sources import TypeCase
 
@@ -80,13 +81,9 @@ class Place:
 
 def written(folder: Path, tables: dict[str, tuple[str, str]]) -> Path:
     """A domain `shop` of these tables, with one model."""
-    domain = folder / "shop"
-    (domain / "models").mkdir(parents=True)
     source = "".join(f"CREATE TABLE {name} ({columns});\n" for name, (columns, _) in tables.items())
-    (domain / "source.sql").write_text(source)
     name, (_, key) = next(iter(tables.items()))
-    (domain / "models" / "all_of_it.sql").write_text(f"-- key: {key}\nSELECT {key} FROM {name}\n")
-    return domain
+    return write_domain(folder / "shop", source, {"all_of_it": f"-- key: {key}\nSELECT {key} FROM {name}\n"})
 
 
 @pytest.fixture
@@ -128,12 +125,6 @@ def place(request: pytest.FixtureRequest, database: str) -> Callable[[Path], Pla
         return Place("mariadb", lambda: mariadb.create_capture_user(tables, database=name, user=name), run, database)
 
     return made
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Daemons]:
-    with daemons({"ROWTIDE_STATE__DSN": database}, tmp_path) as starting:
-        yield starting
 
 
 def create(place: Callable[[Path], Place], domain: Path) -> Place:

@@ -16,6 +16,7 @@ from typing import Any, Self
 import psycopg
 import pymysql
 from daemons import Daemon, Daemons, daemons, until
+from domain_folder import write_domain
 from links import Proxy
 
 from connectors.embedded import EmbeddedPostgres
@@ -38,13 +39,10 @@ GROUP BY a.id, a.amount
 """
 
 
-def write_domain(folder: Path) -> Path:
+def chain_domain(folder: Path) -> Path:
     """A domain whose name, and so whose topics, nobody else has."""
-    path = folder / f"chain_{uuid.uuid4().hex[:8]}"
-    (path / "models").mkdir(parents=True)
-    (path / "source.sql").write_text(";\n".join(SOURCE[:2]) + ";\n")
-    (path / "models" / "account_entries.sql").write_text(MODEL)
-    return path
+    name = f"chain_{uuid.uuid4().hex[:8]}"
+    return write_domain(folder / name, ";\n".join(SOURCE[:2]) + ";\n", {"account_entries": MODEL})
 
 
 class Writer:
@@ -92,7 +90,7 @@ class Chain:
         self.broker = broker
         self.broker_link = broker_link
         self.state = state
-        self.folder = write_domain(folder)
+        self.folder = chain_domain(folder)
         self.domain = load_domain(str(self.folder))
         self.name = self.domain.name
         self.dsn = state.ensure_database("state")

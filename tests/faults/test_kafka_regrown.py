@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from domain_folder import write_domain
 
 from connectors.embedded import EmbeddedPostgres
 from connectors.log import LogTruncatedError, Message, Record, TopicPartition, UnknownTopicError, marks
@@ -29,11 +30,11 @@ def own(kafka_jars: None) -> Iterator[KafkaBroker]:
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Path:
-    folder = tmp_path / f"regrown_{uuid.uuid4().hex[:8]}"
-    (folder / "models").mkdir(parents=True)
-    (folder / "source.sql").write_text("CREATE TABLE pet (id integer PRIMARY KEY, name varchar(40));")
-    (folder / "models" / "names.sql").write_text("-- key: name\nSELECT name, count(*) AS pets FROM pet GROUP BY name")
-    return folder
+    return write_domain(
+        tmp_path / f"regrown_{uuid.uuid4().hex[:8]}",
+        "CREATE TABLE pet (id integer PRIMARY KEY, name varchar(40));",
+        {"names": "-- key: name\nSELECT name, count(*) AS pets FROM pet GROUP BY name"},
+    )
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -172,10 +173,7 @@ def test_a_topic_in_which_much_is_there_twice(way: Chain, server: EmbeddedPostgr
             again = sum(len(units[n]) for n in twice)
     assert again >= TWICE * total
     print(f"{again} of {total} records came twice")
-    folder = way.folder.parent / repeated
-    (folder / "models").mkdir(parents=True)
-    for name in ("source.sql", "models/account_entries.sql"):
-        (folder / name).write_text((way.folder / name).read_text())
+    folder = shutil.copytree(way.folder, way.folder.parent / repeated)
     log.create_topic(repeated)
     log.append(repeated, messages)
     log.close()

@@ -11,6 +11,7 @@ from typing import Any, Self
 import psycopg
 import pytest
 from debezium_route import PER_TABLE, TABLES, Route
+from domain_folder import write_domain
 from postgres_source import PostgresServer
 from postgres_types import TYPES as ALL_TYPES
 from routes_shop import POSTGRES, PostgresClerks
@@ -191,13 +192,12 @@ def test_every_type(
             execute(owner, f"INSERT INTO everything VALUES ({first + number}, repeat('ab漢', 40000), {values})")
 
     insert(0)
-    folder = tmp_path / "dbz_pg_types"
-    (folder / "models").mkdir(parents=True)
     declared = [f"c{number} {case.declared}" for number, case in enumerate(TYPES)]
-    (folder / "source.sql").write_text(
-        f"CREATE TABLE everything (id integer PRIMARY KEY, large text, {', '.join(declared)});"
+    folder = write_domain(
+        tmp_path / "dbz_pg_types",
+        f"CREATE TABLE everything (id integer PRIMARY KEY, large text, {', '.join(declared)});",
+        {"sizes": "-- key: id\nSELECT id, length(large) AS size FROM everything"},
     )
-    (folder / "models" / "sizes.sql").write_text("-- key: id\nSELECT id, length(large) AS size FROM everything")
     execute(owner, "DO $$ BEGIN CREATE ROLE typist LOGIN REPLICATION PASSWORD 'geheim' IN ROLE secured; END $$")
     dsn = f"postgresql://typist:geheim@127.0.0.1:{shop_server.link.port}/types"
     route = Route(folder.name, tmp_path, server.ensure_database(folder.name), dsn, broker, connect)

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from domain_folder import write_domain
 
 from connectors.capture.running import SourceUnavailableError
 from connectors.embedded import EmbeddedPostgres
@@ -38,13 +39,12 @@ class Room:
     """A state database with an instance whose pending rows a test sets by hand, a source, and a dispatcher."""
 
     def __init__(self, state: str, source: str, folder: Path) -> None:
-        home = folder / "flags"
-        (home / "models").mkdir(parents=True)
-        (home / "source.sql").write_text("CREATE TABLE item (id integer PRIMARY KEY, flag text);")
-        (home / "models" / "pending.sql").write_text(
-            "-- key: id\nSELECT i.id, i.flag || '!' AS new, i.flag AS known FROM item AS i"
+        home = write_domain(
+            folder / "flags",
+            "CREATE TABLE item (id integer PRIMARY KEY, flag text);",
+            {"pending": "-- key: id\nSELECT i.id, i.flag || '!' AS new, i.flag AS known FROM item AS i"},
+            toml=TOML,
         )
-        (home / "domain.toml").write_text(TOML)
         migrate(state)
         self.connection = psycopg.connect(state, autocommit=True)
         self.source = psycopg.connect(source, autocommit=True)

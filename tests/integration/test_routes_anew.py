@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient
+from domain_folder import write_domain
 from typer.testing import CliRunner
 
 from connectors.embedded import EmbeddedPostgres
@@ -37,17 +38,11 @@ TABLES = (
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Path:
-    folder = tmp_path / f"anew_{uuid.uuid4().hex[:8]}"
-    (folder / "models").mkdir(parents=True)
-    (folder / "source.sql").write_text(
-        "CREATE TABLE owner (id integer PRIMARY KEY, name varchar(40) NOT NULL);\n"
-        "CREATE TABLE pet (id integer PRIMARY KEY, owner_id integer NOT NULL);\n"
-    )
-    (folder / "models" / "herd.sql").write_text(
+    herd = (
         "-- key: id\n-- history: pets AS herd_history\nSELECT o.id, o.name, count(p.id) AS pets "
         "FROM owner AS o LEFT JOIN pet AS p ON p.owner_id = o.id GROUP BY o.id, o.name"
     )
-    return folder
+    return write_domain(tmp_path / f"anew_{uuid.uuid4().hex[:8]}", ";\n".join([*TABLES[:2], ""]), {"herd": herd})
 
 
 class Shelter:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
+from domain_folder import write_domain
 
 from connectors.capture.mysql import grants
 from connectors.log import TopicReplacedError
@@ -28,17 +29,13 @@ TABLES = (
 @pytest.fixture
 def domain(tmp_path: Path) -> Path:
     """A domain whose name, and so whose topics, no other test has."""
-    folder = tmp_path / f"pets_{uuid.uuid4().hex[:8]}"
-    (folder / "models").mkdir(parents=True)
-    (folder / "source.sql").write_text(
+    return write_domain(
+        tmp_path / f"pets_{uuid.uuid4().hex[:8]}",
         "CREATE TABLE owner (id integer PRIMARY KEY, name varchar(40) NOT NULL);\n"
-        "CREATE TABLE pet (id integer PRIMARY KEY, owner_id integer NOT NULL, weight numeric(6,2));\n"
-    )
-    (folder / "models" / "herd.sql").write_text(
-        "-- key: id\nSELECT o.id, o.name, count(p.id) AS pets, sum(p.weight) AS weight "
-        "FROM owner AS o LEFT JOIN pet AS p ON p.owner_id = o.id GROUP BY o.id, o.name"
-    )
-    return folder
+        "CREATE TABLE pet (id integer PRIMARY KEY, owner_id integer NOT NULL, weight numeric(6,2));\n",
+        {"herd": "-- key: id\nSELECT o.id, o.name, count(p.id) AS pets, sum(p.weight) AS weight "
+                 "FROM owner AS o LEFT JOIN pet AS p ON p.owner_id = o.id GROUP BY o.id, o.name"},
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from domain_folder import write_domain
+
 from connectors.event import Change, Truncate
 from connectors.log import Record
 from consumers.engine.units import Unit
@@ -27,13 +29,8 @@ class Synthetic:
 
     def write(self, folder: Path) -> Path:
         """Write the domain's folder."""
-        target = folder / self.name
-        (target / "models").mkdir(parents=True)
-        (target / "source.sql").write_text(self.source)
-        (target / "domain.toml").write_text(self.toml + f'\n[source]\ntopics = ["{TOPIC}"]\n')
-        for name, text in self.models.items():
-            (target / "models" / f"{name}.sql").write_text(text)
-        return target
+        toml = self.toml + f'\n[source]\ntopics = ["{TOPIC}"]\n'
+        return write_domain(folder / self.name, self.source, self.models, toml=toml)
 
 
 def integer(low: int, high: int, nulls: float = 0.0) -> Callable[[random.Random, int], str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from domain_folder import write_domain
 
 from consumers.domain import load_domain
 from consumers.push import CUSTOMER, PUSHED, PushError
@@ -13,25 +14,24 @@ GOOD = '[push.quickbooks]\nmodel = "customer"\npending = "pending_customer"\npus
 
 
 def write(folder: Path, toml: str, *, lacks: str = "", key: str = "record", pushed_key: str = "record") -> Path:
-    home = folder / "pupils"
-    (home / "models").mkdir(parents=True)
     columns = [name for name in CUSTOMER if name not in ("record", "fields", lacks)]
-    (home / "source.sql").write_text(f"CREATE TABLE pupil (record text PRIMARY KEY, {' text, '.join(columns)} text);")
     told = [name for name in PUSHED if name not in (pushed_key, lacks.removeprefix("pushed."))]
-    (home / "inputs.sql").write_text(
-        f"CREATE TABLE pushed ({pushed_key} text PRIMARY KEY, {' text, '.join(told)} text);"
-    )
     fields = "" if lacks == "fields" else ", '{}'::jsonb AS fields"
     listed = ", ".join(f"p.{name}" for name in columns)
-    (home / "models" / "customer.sql").write_text(
-        f"-- key: {key}\nSELECT p.record, p.record AS other, {listed}{fields} FROM pupil AS p"
-    )
-    (home / "models" / "pending_customer.sql").write_text(
+    pending = (
         "-- key: record\nSELECT c.record FROM customer AS c LEFT JOIN pushed AS p ON p.record = c.record "
         "WHERE p.fingerprint IS DISTINCT FROM c.fingerprint"
     )
-    (home / "domain.toml").write_text(toml)
-    return home
+    return write_domain(
+        folder / "pupils",
+        f"CREATE TABLE pupil (record text PRIMARY KEY, {' text, '.join(columns)} text);",
+        {
+            "customer": f"-- key: {key}\nSELECT p.record, p.record AS other, {listed}{fields} FROM pupil AS p",
+            "pending_customer": pending,
+        },
+        inputs=f"CREATE TABLE pushed ({pushed_key} text PRIMARY KEY, {' text, '.join(told)} text);",
+        toml=toml,
+    )
 
 
 def test_a_good_entry_is_understood(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from domain_folder import write_domain
 
 from consumers.deliveries import sinks
 from consumers.domain import load_domain
@@ -22,17 +23,13 @@ GOOD = {
 
 
 def write(folder: Path, toml: str) -> Path:
-    home = folder / "flags"
-    (home / "models").mkdir(parents=True)
-    (home / "source.sql").write_text(
+    return write_domain(
+        folder / "flags",
         "CREATE TABLE item (id integer PRIMARY KEY, flag text, note text);"
-        "CREATE TABLE pair (a integer, b integer, flag text, PRIMARY KEY (a, b));"
+        "CREATE TABLE pair (a integer, b integer, flag text, PRIMARY KEY (a, b));",
+        {"pending": "-- key: id\nSELECT i.id, 'x' AS new, i.flag AS known FROM item AS i WHERE i.flag IS NULL"},
+        toml=toml,
     )
-    (home / "models" / "pending.sql").write_text(
-        "-- key: id\nSELECT i.id, 'x' AS new, i.flag AS known FROM item AS i WHERE i.flag IS NULL"
-    )
-    (home / "domain.toml").write_text(toml)
-    return home
 
 
 def entry(**changed: str | None) -> str:
