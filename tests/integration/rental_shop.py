@@ -86,6 +86,18 @@ class Shop:
         self.remove(name, key)
         self.put(name, **{**row, table.key[0]: new})
 
+    def kept(self) -> dict[str, dict[Any, dict[str, Any]]]:
+        """The rows as they are, for `restore`."""
+        return {name: dict(rows) for name, rows in self.rows.items()}
+
+    def restore(self, kept: dict[str, dict[Any, dict[str, Any]]]) -> None:
+        """Make the rows what they were."""
+        for name, rows in kept.items():
+            for key in [key for key in self.rows[name] if key not in rows]:
+                self.remove(name, key)
+            for row in rows.values():
+                self.put(name, **row)
+
     def truncate(self, name: str) -> None:
         """Remove all rows of a table at once."""
         self.rows[name].clear()

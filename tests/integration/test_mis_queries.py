@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from mis_school import APPLICATION, PERSON, REGISTRATION, LiveSchool, Models, active, clean, compute
+from named import answer
 
 from connectors.embedded import EmbeddedPostgres
 from connectors.state import migrate
@@ -268,12 +269,9 @@ def test_every_query_has_a_title_and_an_answer() -> None:
 def test_a_query_answers_as_python_does(running: tuple[App, Known], name: str) -> None:
     """Run by name with its default parameters, a query has Python's rows in Python's order, and some."""
     app, known = running
-    file = app.named("queries", name)
-    defaults = dict(part.split("=", 1) for part in file.header.get("parameters", "").split())
-    rows = app.query(file.title, file.sql, defaults).rows
-    answer = ANSWERS[name](known)
-    assert answer != []
-    assert answer == rows
+    expected = ANSWERS[name](known)
+    assert expected != []
+    assert expected == answer(app, name)
 
 
 def test_the_report_of_customers(running: tuple[App, Known]) -> None:

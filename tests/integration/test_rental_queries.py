@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from named import answer
 from rental_oracle import BUCKETS, Models, Replay, day_totals
 from rental_shop import LiveShop, expected, generated, moment
 
@@ -315,12 +316,9 @@ def test_there_are_enough_queries_with_titles() -> None:
 def test_a_query_answers_as_python_does(running: tuple[App, Known], name: str) -> None:
     """Run by name with its default parameters, a query has Python's rows in Python's order, and some."""
     app, known = running
-    file = app.named("queries", name)
-    defaults = dict(part.split("=", 1) for part in file.header.get("parameters", "").split())
-    found = app.query(file.title, file.sql, defaults).rows
-    answer = ANSWERS[name](known)
-    assert answer != []
-    assert answer == found
+    expected = ANSWERS[name](known)
+    assert expected != []
+    assert expected == answer(app, name)
 
 
 def test_a_query_takes_parameters(running: tuple[App, Known]) -> None:
