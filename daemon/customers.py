@@ -23,12 +23,11 @@ from consumers.engine.sqltext import quote
 from daemon.pushing import (
     NoCustomersError,
     NotAdoptedError,
-    NotCurrentError,
     company_of,
     opened,
     push_of,
-    require_current,
 )
+from daemon.pushing_current import NotCurrentError, require_current
 
 if TYPE_CHECKING:
     from daemon.app import App

@@ -40,6 +40,7 @@ from consumers.customers import CustomerStore
 from consumers.worker import BatchStats
 from daemon import lead, pushing, reconciling
 from daemon.pushing import BATCH, NotAdoptedError, Work, push_of
+from daemon.pushing_current import currency
 
 if TYPE_CHECKING:
     from daemon.app import App
@@ -301,7 +302,7 @@ class Lane:
 def open_lane(app: App, term: lead.Term) -> tuple[Lane, Callable[[BatchStats], None]]:
     """The lane of a term, and what is to be told of each committed batch."""
     push, session = push_of(app), term.session
-    is_current = pushing.currency(app)
+    is_current = currency(app)
     lane = Lane(app, leads=lambda connection: lead.is_led_by(connection, app.name, session), is_current=is_current)
 
     def committed(stats: BatchStats) -> None:

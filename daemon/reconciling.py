@@ -17,7 +17,8 @@ from connectors.quickbooks.known import read
 from connectors.quickbooks.reconcile import Finding
 from connectors.quickbooks.workload import ClaimLostError, Recorded
 from connectors.state import connect
-from daemon.pushing import Work, opened, require_current
+from daemon.pushing import Work, opened
+from daemon.pushing_current import require_current
 
 if TYPE_CHECKING:
     from daemon.app import App
