@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from mis_school import APPLICATION, KEYS, PERSON, REGISTRATION, LiveSchool, School, assert_models, compute, sent
+from random_batches import random_batches
 from rental_shop import read
-from test_rental_oracle import assert_clean, create
 
-from connectors.state import migrate
 from consumers.domain import load_domain
 from consumers.engine.analysis import Analysis, analyse
-from consumers.engine.engine import Engine
 from consumers.engine.units import Unit
 from daemon.demo.school import TABLES, People
 
@@ -136,42 +133,26 @@ def analysis() -> Analysis:
     return analyse(load_domain("mis"))
 
 
-@pytest.fixture
-def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
-    migrate(database)
-    with psycopg.connect(database) as opened:
-        yield opened
-
-
 def test_the_models_are_what_python_computes_after_every_batch(
     connection: psycopg.Connection[Any], analysis: Analysis, batches: int, seed: int
 ) -> None:
     """However units are batched, doubled and interrupted: models equal their queries, and plain Python's tables."""
     print(f"seed {seed}")
     rng = random.Random(f"mis{seed}")
-    engine = create(connection, analysis, "live")
     school = School(analysis.domain, lambda unit: None)
     history = SchoolHistory(school, rng)
     school.lookups()
     school.parameters()
-    before = [school.commit(None)]
-    engine.apply(before)
-    deadline, number, pending = time.monotonic() + batches * SECONDS_A_BATCH, 0, 0
-    while time.monotonic() < deadline or number < 25:
-        number += 1
-        note = f"seed {seed}, batch {number}"
-        batch = [history.unit() for _ in range(rng.choice([1, 1, 2, 5, 20]))]
-        engine.apply([*before, *batch] if rng.random() < 0.2 else batch)
-        assert_clean(connection, analysis, "live", note)
+    pending = 0
+    for _, note in random_batches(
+        connection, analysis, school.commit(None), history.unit, rng,
+        seconds=batches * SECONDS_A_BATCH, least=25, note=f"seed {seed}",
+    ):  # fmt: skip
         actual = {name: read(connection, "live", name, key) for name, key in KEYS.items()}
         history.fingerprints = [row["fingerprint"] for row in actual["customer"].values()]
         pending += len(actual["pending_applicant_status"]) + len(actual["pending_student_status"])
         assert_models(actual, school.rows["pushed"], compute(school.tables, **history.values), note)
-        before = batch
-        if rng.random() < 0.05:
-            engine = Engine(connection, analysis, "live", engine.epoch)
     assert pending > 0
-    print(f"{number} batches")
 
 
 def test_flags_alone_change_no_fingerprint(connection: psycopg.Connection[Any], analysis: Analysis, seed: int) -> None:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from random_batches import assert_clean, create, random_batches
 from rental_history import RentalHistory
 from rental_oracle import Transition
 from rental_shop import TOPIC, assert_models, expected, messages, read, text
 
 from connectors.state import connect, migrate
 from consumers.domain import load_domain
-from consumers.engine import instance
 from consumers.engine.analysis import Analysis, analyse
 from consumers.engine.engine import Engine
 from consumers.engine.moments import from_datetime, to_datetime
 from consumers.engine.units import Unit
-from consumers.engine.verify import verify
 from daemon.app import App
 from daemon.settings import Settings
 from daemon.times import BusinessTime
@@ -34,51 +31,21 @@ def analysis() -> Analysis:
     return analyse(load_domain("rental"))
 
 
-@pytest.fixture
-def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
-    migrate(database)
-    with psycopg.connect(database) as opened:
-        yield opened
-
-
-def create(connection: psycopg.Connection[Any], analysis: Analysis, name: str) -> Engine:
-    connection.autocommit = True
-    instance.create(connection, name, analysis)
-    epoch = instance.take_over(connection, name)
-    connection.autocommit = False
-    return Engine(connection, analysis, name, epoch)
-
-
-def assert_clean(connection: psycopg.Connection[Any], analysis: Analysis, name: str, note: str) -> None:
-    found = [check for check in verify(connection, analysis, name) if not check.clean]
-    assert found == [], note
-
-
 def test_the_tables_are_what_python_computes_after_every_batch(
     connection: psycopg.Connection[Any], analysis: Analysis, batches: int, seed: int
 ) -> None:
     """However units are batched, doubled and interrupted: models equal their queries, and plain Python's tables."""
     print(f"seed {seed}")
     rng = random.Random(f"rental{seed}")
-    engine = create(connection, analysis, "live")
     history = RentalHistory(analysis.domain, rng)
-    before = [history.first()]
-    engine.apply(before)
-    deadline, number = time.monotonic() + batches * SECONDS_A_BATCH, 0
-    while time.monotonic() < deadline or number < 30:
-        number += 1
-        note = f"seed {seed}, batch {number}"
-        batch = [history.unit() for _ in range(rng.choice([1, 1, 2, 5, 20]))]
-        engine.apply([*before, *batch] if rng.random() < 0.2 else batch)
+    for engine, note in random_batches(
+        connection, analysis, history.first(), history.unit, rng,
+        seconds=batches * SECONDS_A_BATCH, least=30, note=f"seed {seed}",
+    ):  # fmt: skip
         assert engine.clock == from_datetime(history.replay.clock), note
-        assert_clean(connection, analysis, "live", note)
         now = to_datetime(engine.clock)
         assert_models(connection, "live", expected(history.shop, now, **history.values), note)
         assert_history(connection, "live", history, note)
-        before = batch
-        if rng.random() < 0.05:
-            engine = Engine(connection, analysis, "live", engine.epoch)
-    print(f"{number} batches")
 
 
 def test_audit_and_days_are_the_same_however_batches_are_cut(

@@ -7,9 +7,10 @@ import random
 import threading
 from pathlib import Path
 
+from random_batches import assert_clean
 from rental_history import RentalHistory
 from rental_shop import TOPIC, assert_models, expected, messages, text
-from test_rental_oracle import assert_clean, contents
+from test_rental_oracle import contents
 
 from connectors.state import connect, migrate
 from consumers.domain import load_domain
