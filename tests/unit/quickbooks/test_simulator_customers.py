@@ -6,21 +6,15 @@ from typing import Any
 
 import pytest
 import requests
+from simulator_api import SimulatorApi
 
-from connectors.quickbooks.simulator import Company, CustomField, InProcess, SimClock, Simulator
+from connectors.quickbooks.simulator import Company, CustomField, SimClock, Simulator
 
 ENHANCED = {"include": "enhancedAllCustomFields"}
 
 
-class Api:
-    """Plain requests with a token, as any app would send them."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self.simulator = simulator
-        self.session = requests.Session()
-        self.session.mount("http://", InProcess(simulator))
-        self.session.headers["Authorization"] = f"Bearer {simulator.connect()['access_token']}"
-        self.base = f"http://simulator/v3/company/{simulator.company.realm}"
+class Api(SimulatorApi):
+    """What is asked of customers."""
 
     def post(self, body: Any, *, kind: str = "customer", **query: str) -> requests.Response:
         self.simulator.clock.sleep(1)

@@ -8,24 +8,20 @@ from typing import Any
 
 import pytest
 import requests
+from simulator_api import SimulatorApi
 
-from connectors.quickbooks.simulator import Company, Fault, FaultRuleError, InProcess, Limits, SimClock, Simulator
+from connectors.quickbooks.simulator import Company, Fault, FaultRuleError, Limits, SimClock, Simulator
 from connectors.quickbooks.simulator.rules import KINDS
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Api:
-    """Plain requests with a token, as any app would send them."""
+class Api(SimulatorApi):
+    """One company without limits, on simulated time."""
 
     def __init__(self) -> None:
         self.clock = SimClock()
-        self.simulator = Simulator(Company(), self.clock, limits=Limits(None, None, None, None))
-        self.session = requests.Session()
-        self.session.mount("http://", InProcess(self.simulator))
-        self.token = self.simulator.connect()["access_token"]
-        self.session.headers["Authorization"] = f"Bearer {self.token}"
-        self.base = f"http://simulator/v3/company/{self.simulator.company.realm}"
+        super().__init__(Simulator(Company(), self.clock, limits=Limits(None, None, None, None)))
 
     def create(self, name: str, timeout: float | None = None, **query: str) -> requests.Response:
         return self.session.post(f"{self.base}/customer", json={"DisplayName": name}, params=query, timeout=timeout)

@@ -7,20 +7,14 @@ from typing import Any, Literal
 
 import pytest
 import requests
+from simulator_api import SimulatorApi
 
-from connectors.quickbooks.simulator import Company, Fault, InProcess, SimClock, Simulator
+from connectors.quickbooks.simulator import Company, Fault, SimClock, Simulator
 from connectors.quickbooks.simulator.replies import stamp
 
 
-class Api:
-    """Plain requests with a token, as any app would send them."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self.simulator = simulator
-        self.session = requests.Session()
-        self.session.mount("http://", InProcess(simulator))
-        self.session.headers["Authorization"] = f"Bearer {simulator.connect()['access_token']}"
-        self.base = f"http://simulator/v3/company/{simulator.company.realm}"
+class Api(SimulatorApi):
+    """Posts, batches and changes."""
 
     def post(self, body: Any, *, kind: str = "customer", **query: str) -> requests.Response:
         self.simulator.clock.sleep(2)
