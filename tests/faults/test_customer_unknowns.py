@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from customer_club import JumpingClock
+from connected_company import JumpingClock
 from push_room import room
 
 from connectors.quickbooks.simulator import Fault, Simulator

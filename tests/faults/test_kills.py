@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
 import time
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import psycopg
 import pytest
 from domains import DOMAINS, History
 from instances import Bench, rng_for
+from killing import wait_or_kill
 
 from consumers.engine.verify import verify
 
@@ -37,7 +35,7 @@ def test_kills_lose_nothing_and_repeat_nothing(database: str, tmp_path: Path, na
         before = bench.position("killed")
         failpoint = f"{rng.choice(FAILPOINTS)}:{rng.randint(1, 3)}" if rng.random() < 0.7 else None
         child = bench.fork("killed", failpoint, limit=rng.choice([3, 20, 200]))
-        _wait_or_kill(child, usual * (rng.uniform(0.2, 3) if failpoint is None else 8))
+        wait_or_kill(child, usual * (rng.uniform(0.2, 3) if failpoint is None else 8))
         advanced += bench.position("killed") > before
         assert bench.position("killed") >= before, f"seed {seed}, kill {number}"
     assert advanced > kills // 8, "the worker gets on between kills"
@@ -47,19 +45,6 @@ def test_kills_lose_nothing_and_repeat_nothing(database: str, tmp_path: Path, na
     with psycopg.connect(database) as connection:
         assert [c for c in verify(connection, bench.analysis, "killed") if not c.clean] == [], f"seed {seed}"
     assert bench.contents("killed") == bench.contents("whole"), f"seed {seed}"
-
-
-def _wait_or_kill(child: int, seconds: float) -> None:
-    """Wait for the process's own death at its failpoint, or kill it when the time is over."""
-    handle = os.pidfd_open(child)
-    try:
-        if not select.select([handle], [], [], seconds)[0]:
-            os.kill(child, signal.SIGKILL)
-    finally:
-        os.close(handle)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the worker ended by itself"
-    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def test_a_transaction_larger_than_memory_allows_survives_kills(database: str, tmp_path: Path, seed: int) -> None:
@@ -76,7 +61,7 @@ def test_a_transaction_larger_than_memory_allows_survives_kills(database: str, t
     begin, end = bench.messages(units[0])[0], bench.messages(units[0])[-1]
     bench.log.append("t", [begin, *inner, end])
     for place in ["piece_written:1", "piece_written:3", "piece_written:7"]:
-        _wait_or_kill(bench.fork("killed", place, limit=20), 10)
+        wait_or_kill(bench.fork("killed", place, limit=20), 10)
         assert bench.position("killed") == small
     bench.work("killed", limit=20)
     assert bench.position("killed") > small

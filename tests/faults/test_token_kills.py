@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import select
-import signal
 from pathlib import Path
 
 import psycopg
 import pytest
+from connected_company import connect_company
+from killing import wait_or_kill
 
 from connectors.quickbooks import realm
 from connectors.quickbooks.clock import SystemClock
 from connectors.quickbooks.keys import make_key
-from connectors.quickbooks.oauth import Pair
 from connectors.quickbooks.options import Limits, Options
 from connectors.quickbooks.simulator import Fault, OAuthRules, Simulator, serve
 from connectors.quickbooks.simulator.simulator import CLIENT_ID, CLIENT_SECRET
-from connectors.quickbooks.tokens import store_consent
 from connectors.state import migrate
 
 FAILPOINTS = ["token_refreshed", "token_stored"]
@@ -41,18 +39,6 @@ def fork(dsn: str, options: Options, failpoint: str | None) -> int:
         renew_for_ever(dsn, options)
     finally:
         os._exit(1)
-
-
-def wait_or_kill(child: int, seconds: float) -> bool:
-    """Whether it was killed: one way or the other. It must not have ended by itself."""
-    handle = os.pidfd_open(child)
-    try:
-        if not select.select([handle], [], [], seconds)[0]:
-            os.kill(child, signal.SIGKILL)
-    finally:
-        os.close(handle)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 @pytest.mark.parametrize("previous", ["until_used", "grace"])
@@ -78,18 +64,16 @@ def test_kills_around_rotation_need_no_reconnect(
             limits=Limits(10_000, 10_000, 10_000, 100),
             timeout_seconds=10,
         )
-        told = simulator.oauth.connect(CLIENT_ID, simulator.company.realm, clock.now())
-        pair = Pair(str(told["access_token"]), str(told["refresh_token"]), 3600.0, 8_726_400.0)
-        store_consent(state, key, simulator.company.realm, "simulator", pair, clock.now())
+        connect_company(state, key, simulator, clock.now())
         beside = fork(database, options, None)
         for number in range(kills // 4):
             failpoint = f"{rng.choice(FAILPOINTS)}:{rng.randint(1, 3)}" if rng.random() < 0.6 else None
             child = fork(database, options, failpoint)
-            assert wait_or_kill(child, rng.uniform(0.02, 0.4) if failpoint is None else 20), f"kill {number}"
+            wait_or_kill(child, rng.uniform(0.02, 0.4) if failpoint is None else 20)
             found = realm.current_realm(state)
             assert found is not None
             assert found.state == realm.CONNECTED, f"seed {seed}, kill {number}"
-        assert wait_or_kill(beside, 0)
+        wait_or_kill(beside, 0)
         assert simulator.oauth.rotations > kills // 4
         assert state.execute("SELECT generation FROM rowtide.quickbooks_token").fetchone() > (kills // 8,)
         simulator.fault(Fault("lost_after", operation="token", times=1))
@@ -109,10 +93,8 @@ def test_what_was_not_committed_was_not_used(database: str, tmp_path: Path) -> N
     simulator = Simulator(oauth=OAuthRules(rotate_after=0, previous="never"))
     with serve(simulator) as url, psycopg.connect(database, autocommit=True) as state:
         options = Options("simulator", url, None, CLIENT_ID, CLIENT_SECRET, tmp_path / "key", timeout_seconds=10)
-        told = simulator.oauth.connect(CLIENT_ID, simulator.company.realm, clock.now())
-        pair = Pair(str(told["access_token"]), str(told["refresh_token"]), 3600.0, 8_726_400.0)
-        store_consent(state, key, simulator.company.realm, "simulator", pair, clock.now())
-        assert wait_or_kill(fork(database, options, "token_refreshed:1"), 20)
+        connect_company(state, key, simulator, clock.now())
+        wait_or_kill(fork(database, options, "token_refreshed:1"), 20)
         assert state.execute("SELECT generation FROM rowtide.quickbooks_token").fetchone() == (1,)
         # With a server that forgets the token before at once, nothing could help: a person is asked, once.
         simulator.oauth.expire_access(clock.now())

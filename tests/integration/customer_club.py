@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from connected_company import JumpingClock, connect_company
+from domain_folder import write_domain
 
 from connectors.event import Source, encode_change
 from connectors.log import Message, TopicPartition
 from connectors.quickbooks import realm
 from connectors.quickbooks.keys import make_key
-from connectors.quickbooks.oauth import Pair
 from connectors.quickbooks.simulator import Simulator, serve
-from connectors.quickbooks.tokens import store_consent
 from connectors.state import connect, migrate
 from consumers.domain import load_domain
-from daemon import pushing
 from daemon.app import App
 from daemon.lane import Lane
 from daemon.settings import Settings
@@ -54,36 +53,9 @@ pushed = "pushed"
 """
 
 
-class JumpingClock:
-    """Real time that jumps over every wait: what would take a minute is over at once, and late all the same."""
-
-    def __init__(self) -> None:
-        self._now = 1_790_000_000.0
-        self._lock = threading.Lock()
-
-    def now(self) -> float:
-        with self._lock:
-            self._now += 0.000_01
-            return self._now
-
-    def sleep(self, seconds: float, stop: threading.Event | None = None) -> None:
-        if stop is None or not stop.is_set():
-            self.advance(max(0.0, seconds))
-
-    def advance(self, seconds: float) -> None:
-        with self._lock:
-            self._now += seconds
-
-
-def write_domain(folder: Path) -> Path:
-    home = folder / "club"
-    (home / "models").mkdir(parents=True)
-    (home / "source.sql").write_text(SOURCE)
-    (home / "inputs.sql").write_text(INPUTS)
-    (home / "domain.toml").write_text(TOML)
-    (home / "models" / "customer.sql").write_text(CUSTOMER)
-    (home / "models" / "pending_customer.sql").write_text(PENDING)
-    return home
+def club_domain(folder: Path, source: str = SOURCE, customer: str = CUSTOMER) -> Path:
+    models = {"customer": customer, "pending_customer": PENDING}
+    return write_domain(folder / "club", source, models, inputs=INPUTS, toml=TOML)
 
 
 class Club:
@@ -94,7 +66,7 @@ class Club:
         self.clock = clock
         self.dsn = dsn
         self.key_file = folder / "key"
-        self.home = folder / "club" if (folder / "club").exists() else write_domain(folder)
+        self.home = folder / "club" if (folder / "club").exists() else club_domain(folder)
         self.settings = Settings.model_validate(
             {
                 "domain": str(self.home),
@@ -121,10 +93,8 @@ class Club:
     def connect(self) -> None:
         """Connect the company, without a browser."""
         key = make_key(self.key_file)
-        given = self.simulator.connect()
-        pair = Pair(given["access_token"], given["refresh_token"], given["expires_in"], 8_000_000)
         with connect(self.dsn) as connection:
-            store_consent(connection, key, self.simulator.company.realm, "simulator", pair, self.clock.now())
+            connect_company(connection, key, self.simulator, self.clock.now())
 
     def settings_with(self, **quickbooks: Any) -> None:
         """Change settings of QuickBooks."""
@@ -253,6 +223,3 @@ def club(dsn: str, folder: Path, simulator: Simulator | None = None, *, connecte
         if connected:
             made.connect()
         yield made
-
-
-__all__ = ["Club", "JumpingClock", "club", "pushing"]

@@ -19,7 +19,8 @@ from unittest.mock import patch
 
 import psycopg
 import requests
-from customer_club import INPUTS, PENDING, TOML, Club, JumpingClock
+from connected_company import JumpingClock
+from customer_club import Club, club_domain
 
 from connectors.event import Source, encode_change
 from connectors.log import Message
@@ -138,17 +139,6 @@ class Witness(InProcess):
         self._state.close()
 
 
-def write_domain(folder: Path) -> Path:
-    home = folder / "club"
-    (home / "models").mkdir(parents=True)
-    (home / "source.sql").write_text(SOURCE)
-    (home / "inputs.sql").write_text(INPUTS)
-    (home / "domain.toml").write_text(TOML)
-    (home / "models" / "customer.sql").write_text(CUSTOMER)
-    (home / "models" / "pending_customer.sql").write_text(PENDING)
-    return home
-
-
 class Room(Club):
     """The club, with its rows as they should be, and what may go wrong."""
 
@@ -156,7 +146,7 @@ class Room(Club):
     death: Death
 
     def __init__(self, dsn: str, folder: Path, simulator: Simulator, clock: Any) -> None:
-        write_domain(folder)
+        club_domain(folder, SOURCE, CUSTOMER)
         super().__init__(dsn, folder, "http://127.0.0.1:9", simulator, clock)
         self.members: dict[int, Row] = {}
         self.teams: dict[int, str] = {}

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from connected_company import JumpingClock, connect_company
 
 from connectors.quickbooks import realm
 from connectors.quickbooks.client import QuickBooksClient
 from connectors.quickbooks.keys import Key, make_key
-from connectors.quickbooks.oauth import Pair
 from connectors.quickbooks.options import Limits, Options
 from connectors.quickbooks.simulator import Simulator, serve
 from connectors.quickbooks.simulator.simulator import CLIENT_ID, CLIENT_SECRET
-from connectors.quickbooks.tokens import store_consent
 from connectors.state import migrate
-
-
-class JumpingClock:
-    """Real time that jumps over every wait."""
-
-    def __init__(self, now: float = 1_790_000_000.0) -> None:
-        self._now = now
-        self._lock = threading.Lock()
-
-    def now(self) -> float:
-        with self._lock:
-            self._now += 0.000_01
-            return self._now
-
-    def sleep(self, seconds: float, stop: threading.Event | None = None) -> None:
-        if stop is None or not stop.is_set():
-            self.advance(max(0.0, seconds))
-
-    def advance(self, seconds: float) -> None:
-        with self._lock:
-            self._now += seconds
 
 
 class Books:
@@ -53,11 +30,7 @@ class Books:
 
     def connect(self) -> None:
         """As after a person's consent."""
-        now = self.clock.now()
-        told: dict[str, Any] = self.simulator.oauth.connect(CLIENT_ID, self.realm, now)
-        seconds = float(told["expires_in"]), float(told["x_refresh_token_expires_in"])
-        pair = Pair(told["access_token"], told["refresh_token"], *seconds)
-        store_consent(self.state, self.key, self.realm, "simulator", pair, now)
+        connect_company(self.state, self.key, self.simulator, self.clock.now())
 
     def client(self, **options: Any) -> QuickBooksClient:
         """Another process' client, as far as the state database can tell."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from customer_club import Club, JumpingClock, club
+from connected_company import JumpingClock
+from customer_club import Club, club
 
 from connectors.quickbooks.simulator import Company, CustomField, Fault, Simulator
 from connectors.state import connect

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import structlog
-from quickbooks_books import Books, JumpingClock, books
+from connected_company import JumpingClock
+from quickbooks_books import Books, books
 
 from connectors.quickbooks import realm
 from connectors.quickbooks.client import BatchOperation, quoted

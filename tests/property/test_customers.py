@@ -13,7 +13,7 @@ from itertools import count, product
 from pathlib import Path
 
 import pytest
-from customer_club import JumpingClock
+from connected_company import JumpingClock
 from push_room import POINTS, TOKEN_POINTS, Room, room
 
 from connectors.embedded import EmbeddedPostgres
