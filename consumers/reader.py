@@ -17,6 +17,9 @@ from consumers.engine.assembler import Assembler
 from consumers.engine.units import Parked, Unit
 
 _FEW = 64  # records: a reader at the end of the log gets no more at once
+# Records of the first chunk after a lull; each that follows may be twice as large. Who waits for the first one of a large
+# backlog waits for few, and meanwhile the next is made ready.
+_FIRST = 1000
 _LULL = 0.02  # seconds without news after which the end of the log is looked for
 
 
@@ -56,7 +59,7 @@ class Reader:
 
     Args:
         positions: the next offset to read for each partition.
-        limit: records of one chunk.
+        limit: records of one chunk, at most.
     """
 
     def __init__(
@@ -79,9 +82,11 @@ class Reader:
         self._thread.start()
 
     def _run(self) -> None:
+        first = min(_FIRST, self._limit)
+        limit = first
         try:
             while not self._stop.is_set():
-                records = self._log.read(self._wanted(), limit=self._limit, max_bytes=self._max_bytes)
+                records = self._log.read(self._wanted(), limit=limit, max_bytes=self._max_bytes)
                 if not records:
                     self._hand(self._assembler.idle(), at_end=True)
                     self._log.wait(0.2)
@@ -89,7 +94,10 @@ class Reader:
                 units = self._assembler.take([(record, decode(self._decoder, record)) for record in records])
                 self._hand(units, at_end=False, records=records)
                 self._advance(records)
+                if len(records) >= limit:
+                    limit = min(limit * 2, self._limit)
                 if len(records) <= _FEW:
+                    limit = first
                     # The log tells of what comes next. To look for its end at once would only be in the engine's way.
                     self._log.wait(_LULL)
         except Exception as error:  # noqa: BLE001 - raised again where it is handled, in the worker's thread

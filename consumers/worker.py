@@ -118,7 +118,6 @@ class Worker:
         self._ticked: int | None = None
         self._unfollowed: Sequence[Gap] = ()
         self._records: Sequence[Record] = ()  # of the chunk that is being applied
-        self._placed: dict[tuple[str, int, int], Record] | None = None
         engine.ledger.mark_of = self._mark
         self.totals = Totals()
         self.lag_ms: float | None = None
@@ -142,7 +141,7 @@ class Worker:
         try:
             while not stop.is_set():
                 chunk = reader.next()
-                self._records, self._placed = chunk.records, None
+                self._records = chunk.records
                 if chunk.incomplete > self.totals.incomplete:
                     log.warning("transaction.released_incomplete", count=chunk.incomplete - self.totals.incomplete)
                     self.totals.incomplete = chunk.incomplete
@@ -166,10 +165,8 @@ class Worker:
 
     def _mark(self, place: TopicPartition, offset: int) -> str | None:
         """The mark of the record before a position, where it is among those just read."""
-        if self._placed is None:
-            self._placed = {(record.topic, record.partition, record.offset): record for record in self._records}
-        record = self._placed.get((place.topic, place.partition, offset - 1))
-        return None if record is None else mark_of(record)
+        before = (place.topic, place.partition, offset - 1)
+        return next((mark_of(record) for record in reversed(self._records) if record[:3] == before), None)
 
     def _apply(self, units: Sequence[Unit]) -> None:
         if not units:
