@@ -201,6 +201,8 @@ class Worker:
         self.lag_ms = None if last.ts_ms is None else max(0.0, float(self._now_ms() - last.ts_ms))
         self.source_lag_ms = self.source_lag_ms if self.lag_ms is None else self.lag_ms
         stats = BatchStats(applied.units, applied.events, applied.parked, seconds, self.lag_ms, applied.keys)
+        if self._on_batch is not None:
+            self._on_batch(stats)
         log.info(
             "batch.committed",
             units=stats.units,
@@ -215,8 +217,6 @@ class Worker:
             self._unfollowed = self._engine.unfollowed
             for gap in self._unfollowed:
                 log.warning("cascade.not_followed", key=gap.name, table=gap.table, reason=gap.reason, hint=gap.hint)
-        if self._on_batch is not None:
-            self._on_batch(stats)
 
     def _tick_if_due(self) -> None:
         """Where a row falls due and no event comes, let the log say that time has passed."""

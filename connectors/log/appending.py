@@ -34,6 +34,7 @@ _EXPECT = "SELECT 1 / (source_position IS NOT DISTINCT FROM $2)::integer FROM ro
 _STORE_POSITION = "UPDATE rowtide.log_topic SET source_position = $1 WHERE id = $2"
 _FEW = 200  # messages that go with the other statements, in one round trip; more go by COPY
 _CHUNK = 5000
+_COPIED_NULL = "\\N"
 
 
 class Place(NamedTuple):
@@ -90,8 +91,9 @@ class Appender:
         for partition, run in groupby(messages, attrgetter("partition")):
             few = list(run)
             _check(place, partition)
-            columns = [list(column) for column in zip(*[(m.ts_ms, m.key, m.value) for m in few], strict=True)]
-            self._pipe.later(_INSERT, [place.id, partition, len(few), sum(map(_size, few)), *columns])
+            times = "{" + ",".join([str(message.ts_ms) for message in few]) + "}"
+            keys, values = _array([message.key for message in few]), _array([message.value for message in few])
+            self._pipe.later(_INSERT, [place.id, partition, len(few), sum(map(_size, few)), times, keys, values])
 
     def _copy(self, place: Place, messages: Iterator[Message]) -> int:
         """Append any number, numbered here. Returns how many."""
@@ -129,8 +131,14 @@ def _size(message: Message) -> int:
 def _line(number: int, topic_id: int, offset: int, message: Message) -> str:
     """A row as COPY takes it."""
     key, value, ts_ms, partition = message
-    return f"{number}\t{topic_id}\t{partition}\t{offset}\t{ts_ms}\t{_hex(key)}\t{_hex(value)}\n"
+    return f"{number}\t{topic_id}\t{partition}\t{offset}\t{ts_ms}\t{_hex(key, _COPIED_NULL)}\t{_hex(value, _COPIED_NULL)}\n"
 
 
-def _hex(value: bytes | None) -> str:
-    return "\\N" if value is None else "\\\\x" + value.hex()
+def _array(values: Sequence[bytes | None]) -> str:
+    """Values as the text of a bytea[]: psycopg takes thirty times as long for a list."""
+    return "{" + ",".join([_hex(value, "NULL") for value in values]) + "}"
+
+
+def _hex(value: bytes | None, null: str) -> str:
+    """A bytea with its backslash escaped, as COPY and arrays want it."""
+    return null if value is None else "\\\\x" + value.hex()

@@ -15,8 +15,17 @@ from connectors.log import TopicPartition
 from connectors.pipe import Pipe, Rows
 from consumers.engine import moments
 from consumers.engine.analysis import Model
+from consumers.engine.sqltext import array_literal
 from consumers.engine.statements import next_due_sql
 from consumers.engine.units import Parked, Unit
+
+_STORE = """
+WITH told AS (UPDATE rowtide.instance SET clock = coalesce($2, clock) WHERE name = $1)
+INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset, mark)
+SELECT $1, * FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::text[])
+    ON CONFLICT (instance, topic, partition)
+    DO UPDATE SET next_offset = EXCLUDED.next_offset, mark = coalesce(EXCLUDED.mark, p.mark)
+"""
 
 
 class FencedError(RowtideError):
@@ -177,14 +186,15 @@ class Ledger:
         for unit in units:
             positions.update(unit.positions)
             self.park(unit.parked)
-        for place, offset in positions.items():
-            self._pipe.later(
-                "INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset, mark) VALUES ($1, $2, $3, $4, $5) "
-                "ON CONFLICT (instance, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, "
-                "mark = coalesce(EXCLUDED.mark, p.mark)",
-                [self._instance, place.topic, place.partition, offset, self.mark_of(place, offset)],
-            )
-        self.store_clock()
+        places = list(positions.items())
+        columns = [
+            array_literal([place.topic for place, _ in places], "text"),
+            array_literal([str(place.partition) for place, _ in places], "integer"),
+            array_literal([str(offset) for _, offset in places], "bigint"),
+            array_literal([self.mark_of(place, offset) for place, offset in places], "text"),
+        ]
+        clock = None if self.clock is None else moments.to_text(self.clock)
+        self._pipe.later(_STORE, [self._instance, clock, *columns])
         self.known = self.known._replace(positions={**self.known.positions, **positions})
 
     def park(self, parked: Sequence[Parked]) -> None:
