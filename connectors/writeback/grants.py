@@ -44,7 +44,7 @@ def grants(
         ]
     for target in targets:
         if not mysql and target not in seen:
-            lines.append(_finding(target, quoted(place, target.table), account))
+            lines += _finding(target, quoted(place, target.table), account)
             continue
         target = seen.get(target, target)  # noqa: PLW2901 - the same, spelled otherwise
         read = dict.fromkeys([*target.key, *target.guard, *target.set])
@@ -55,12 +55,12 @@ def grants(
     return lines
 
 
-def _finding(target: Target, table: str, account: str) -> str:
+def _finding(target: Target, table: str, account: str) -> list[str]:
     """The same right for PostgreSQL, by a block that finds the columns as `spelled` does: the same name, else one of another case."""
     read = dict.fromkeys([*target.key, *target.guard, *target.set])
     wanted = ", ".join(f"({_literal(name)}, {str(name in target.set).lower()})" for name in read)
-    return f"""-- The source could not be asked how it spells the columns of {_in_comment(table)}, so the statement finds it out:
-DO $grants$ BEGIN EXECUTE (
+    reason = f"-- The source could not be asked how it spells the columns of {_in_comment(table)}, so the statement finds it out:"
+    statement = f"""DO $grants$ BEGIN EXECUTE (
   SELECT format('GRANT SELECT (%s), UPDATE (%s) ON %s TO %s', string_agg(spelled, ', '),
                 string_agg(spelled, ', ') FILTER (WHERE written), {_literal(table)}, {_literal(account)})
     FROM (VALUES {wanted}) AS wanted (name, written)
@@ -70,6 +70,7 @@ DO $grants$ BEGIN EXECUTE (
        FROM (SELECT attname::text AS attname FROM pg_catalog.pg_attribute WHERE attrelid = {_literal(table)}::regclass
                 AND attnum > 0 AND NOT attisdropped AND lower(attname::text) = lower(name)) AS alike) AS found
 ); END $grants$;"""
+    return [reason, statement]
 
 
 def _literal(text: str) -> str:
