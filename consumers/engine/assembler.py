@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from connectors.event import Boundary, Change, Event, Truncate
 from connectors.log import Record, TopicPartition
-from consumers.engine.units import Parked, Placed, Unit
+from consumers.engine.units import Parked, Placed, Unit, is_half
 from consumers.engine.weaving import Ends, Limits, Line, Weaver
 
 BOUNDARIES = ".transaction"
@@ -128,6 +128,12 @@ class Assembler:
                 unit.add(record, event)
                 self._put(here, unit, units)
             elif kind is Change:
+                if unit.events >= self._piece and not _is_other_half(unit, event):  # type: ignore[arg-type]
+                    unit.positions[here.place] = record.offset
+                    unit.complete = False
+                    here.unit = Unit(cause=unit.cause, ts_ms=unit.ts_ms, continued=True)
+                    self._put(here, unit, units)
+                    unit = here.unit
                 if not unit.changes and not unit.cause:
                     unit.add(record, event)
                     continue
@@ -136,11 +142,6 @@ class Assembler:
                 at = event.ts_ms  # type: ignore[union-attr]
                 if unit.ts_ms is None or at > unit.ts_ms:
                     unit.ts_ms = at
-                if unit.events >= self._piece:
-                    unit.positions[here.place] = record.offset + 1
-                    unit.complete = False
-                    here.unit = Unit(cause=unit.cause, ts_ms=unit.ts_ms, continued=True)
-                    self._put(here, unit, units)
             else:
                 unit.add(record, event)
                 if kind is Truncate and event.ends:  # type: ignore[union-attr]
@@ -191,3 +192,9 @@ class Assembler:
             unit.ts_ms = event.ts_ms
         if done:
             self._put(here, unit, units)
+
+
+def _is_other_half(unit: Unit, event: Change) -> bool:
+    """Whether a key has changed from the unit's last change to this one."""
+    last = unit.changes[-1].event
+    return is_half(last) and isinstance(last, Change) and last.place == event.place

@@ -68,3 +68,12 @@ class Unit:
             self.changes.append(Placed(event, record))
             if not self.cause:
                 self.cause = f"{event.table}@{record.topic}/{record.partition}/{record.offset}"
+
+
+def is_half(event: object) -> bool:
+    """Whether an event may be the first half of a changed key, whose other half comes next.
+
+    MySQL and MariaDB tell a changed key as a deletion and a creation of one place in their log. Between the two nothing may
+    be cut: a deletion alone has other effects on what refers to the row.
+    """
+    return isinstance(event, Change) and event.op == "d" and event.place is not None

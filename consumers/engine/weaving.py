@@ -22,9 +22,9 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from connectors.event import Boundary, Change, Event, Truncate
+from connectors.event import Boundary, Change, Event, Ignored, Truncate
 from connectors.log import Record, TopicPartition
-from consumers.engine.units import Parked, Placed, Unit
+from consumers.engine.units import Parked, Placed, Unit, is_half
 
 Put: TypeAlias = Callable[[object, Unit, list[Unit]], None]
 _REMEMBERED = 1000  # transactions lately gone on, by which repeated ones are told
@@ -86,6 +86,11 @@ class _Run:
         """What is held of it, which is then held no more."""
         items, self.items, self.size = self.items, [], 0
         return items
+
+    def keep(self, items: list[tuple[int, Record, Event | Parked]]) -> None:
+        """Hold again what was taken."""
+        self.items = items
+        self.size = sum(len(record.key or b"") + len(record.value or b"") for _, record, _ in items)
 
 
 class _Occurrence:
@@ -150,11 +155,20 @@ class Line:
         return run
 
     def drain(self) -> list[tuple[int, Record, Event | Parked]]:
-        """Take what is there of the first run, which stays open."""
+        """Take what is there of the first run, which stays open; but for the first half of a changed key at its end."""
         run = self.runs[0]
         self.events -= len(run.items)
         self.size -= run.size
-        return run.take()
+        items = run.take()
+        last = len(items) - 1
+        while last > 0 and isinstance(items[last][2], Ignored):  # a tombstone goes with its deletion
+            last -= 1
+        if last > 0 and is_half(items[last][2]):
+            run.keep(items[last:])
+            self.events += len(run.items)
+            self.size += run.size
+            return items[:last]
+        return items
 
 
 class Ends:

@@ -98,7 +98,11 @@ def test_sakila_under_traffic(
             mariadb.execute("TRUNCATE TABLE payment", database=domain.name)
             until(lambda: clerks.count > streamed + 200)
             assert command(start, "--domain", folder, "status")["state"] == "running"
-        until(lambda: not unequal(mariadb, database, domain), every=0.5)
+        try:
+            until(lambda: not unequal(mariadb, database, domain), every=0.5, patience=20)
+        except AssertionError:
+            print("UNEQUAL", unequal(mariadb, database, domain))
+            raise
         assert daemon.stop() == 0
         assert all(not any(t[k] for k in ("missing", "unexpected", "different")) for t in verified(start, folder))
         status = command(start, "--domain", folder, "status")
