@@ -43,7 +43,7 @@ class Limits(NamedTuple):
     events: int = 50_000
     size: int = 32 * 1024 * 1024
     transactions: int = 20_000
-    patience: float = 5.0
+    patience: float = 30.0
     end_patience: float = 60.0
 
 

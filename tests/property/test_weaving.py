@@ -240,7 +240,7 @@ def test_what_waits_in_a_row_does_not_wait_in_turn() -> None:
     connector.transaction("0-1-99", [("item", 2)], last=1)
     target = assembler(clock)
     units = [unit for chunk in chunks(connector.rng, connector.log, {}) for unit in target.take(chunk)]
-    clock.seconds += 4.9
+    clock.seconds += Limits().patience - 0.1
     units += target.idle()
     assert target.open
     assert all(not unit.changes or unit.changes[0].event.transaction != "0-1-99" for unit in units)
