@@ -44,7 +44,14 @@ def test_halves_of_a_key_go_together(chunk: int) -> None:
 def test_halves_of_a_key_go_together_where_partitions_are_woven() -> None:
     """The first half waits in its partition for the other one."""
     assembler = Assembler(1, places=[OWN, ENDS], tables=["item"])
-    changes: list[Event] = [creation(1, 1), creation(2, 2), creation(3, 3), deletion(4, 4), creation(4, 5), deletion(6, 6)]
+    changes: list[Event] = [
+        creation(1, 1),
+        creation(2, 2),
+        creation(3, 3),
+        deletion(4, 4),
+        creation(4, 5),
+        deletion(6, 6),
+    ]
     units = taken(assembler, ENDS, [Boundary("BEGIN", "7", 1)])
     units += taken(assembler, OWN, changes[:4])
     assert ops(units) == ["ccc"]
