@@ -44,8 +44,9 @@ class Mirror:
         self._inputs = inputs
         self._upserts: dict[tuple[str, tuple[str, ...]], str] = {}
         self._deletes = {name: delete_sql(table, inputs[name]) for name, table in tables.items()}
-        self._places = {
-            name: tuple(table.names.index(column) for column in inputs[name].images) for name, table in tables.items()
+        self._picks = {
+            name: picker(tuple(table.names.index(column) for column in inputs[name].images))
+            for name, table in tables.items()
         }
 
     def apply(
@@ -174,8 +175,7 @@ class Mirror:
         if not entry.images and not entry.bits:
             return []
         images: list[Image] = []
-        places = self._places[table.name]
-        pick = picker(places)
+        pick = self._picks[table.name]
         for number, row in enumerate(rows, start=1):
             before = found.get(number)
             if before is None:

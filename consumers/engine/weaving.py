@@ -75,7 +75,7 @@ class _Run:
                 self.top = order
                 self.counts[event.table] = self.counts.get(event.table, 0) + 1
             self.ends = self.ends or (isinstance(event, Truncate) and event.ends)
-        size = len(record.key or b"") + len(record.value or b"")
+        size = _size(record)
         # A change that is repeated keeps its place in the partition: the order there is never changed.
         self.items.append((self.top, record, event))
         self.next_offset = record.offset + 1
@@ -83,14 +83,14 @@ class _Run:
         return size
 
     def take(self) -> list[tuple[int, Record, Event | Parked]]:
-        """What is held of it, which is then held no more."""
-        items, self.items, self.size = self.items, [], 0
-        return items
-
-    def keep(self, items: list[tuple[int, Record, Event | Parked]]) -> None:
-        """Hold again what was taken."""
-        self.items = items
-        self.size = sum(len(record.key or b"") + len(record.value or b"") for _, record, _ in items)
+        """What is held of it; the first half of a changed key at its end stays, for the other half comes next."""
+        last = len(self.items) - 1
+        while last > 0 and isinstance(self.items[last][2], Ignored):  # a tombstone goes with its deletion
+            last -= 1
+        until = last if last > 0 and is_half(self.items[last][2]) else len(self.items)
+        taken, self.items = self.items[:until], self.items[until:]
+        self.size = sum(_size(record) for _, record, _ in self.items)
+        return taken
 
 
 class _Occurrence:
@@ -155,20 +155,13 @@ class Line:
         return run
 
     def drain(self) -> list[tuple[int, Record, Event | Parked]]:
-        """Take what is there of the first run, which stays open; but for the first half of a changed key at its end."""
+        """Take what may go of the first run, which stays open."""
         run = self.runs[0]
-        self.events -= len(run.items)
-        self.size -= run.size
-        items = run.take()
-        last = len(items) - 1
-        while last > 0 and isinstance(items[last][2], Ignored):  # a tombstone goes with its deletion
-            last -= 1
-        if last > 0 and is_half(items[last][2]):
-            run.keep(items[last:])
-            self.events += len(run.items)
-            self.size += run.size
-            return items[:last]
-        return items
+        size = run.size
+        taken = run.take()
+        self.events -= len(taken)
+        self.size -= size - run.size
+        return taken
 
 
 class Ends:
@@ -440,7 +433,7 @@ class Weaver:
 
     def _scatter(self, line: Line, units: list[Unit]) -> None:
         """Changes without a transaction: each by itself."""
-        for _, record, event in line.pop().take():
+        for _, record, event in line.pop().items:
             self.single(record, event, units)
 
     def _leave(self, line: Line, units: list[Unit]) -> None:
@@ -483,6 +476,10 @@ class Weaver:
             unit.ts_ms = head.ts_ms
         self.incomplete += not whole
         self._put(head if head.begun else self, unit, units)
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def _order(item: tuple[int, Record, Event | Parked]) -> int:
