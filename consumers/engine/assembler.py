@@ -11,23 +11,13 @@ from collections.abc import Callable, Iterable
 
 from connectors.event import Boundary, Change, Event, Truncate
 from connectors.log import Record, TopicPartition
-from consumers.engine.units import Parked, Placed, Unit, is_half
+from consumers.engine.partition import Partition, Waits
+from consumers.engine.units import Parked, Placed, Unit, is_other_half
 from consumers.engine.weaving import Ends, Limits, Line, Weaver
 
 BOUNDARIES = ".transaction"
 _OWN = "rowtide."  # our own topics know no transactions
 _PIECES = 4  # how many pieces a transaction must have before it is not held whole, where partitions are woven
-
-
-class _Partition:
-    """What is open in one partition: the unit of a transaction that has begun and not ended."""
-
-    __slots__ = ("place", "transaction", "unit")
-
-    def __init__(self, place: TopicPartition) -> None:
-        self.place = place
-        self.unit: Unit | None = None
-        self.transaction = ""
 
 
 class Assembler:
@@ -38,6 +28,7 @@ class Assembler:
         places: all partitions that are read.
         tables: the names of the declared tables.
         limits: of what is held back where partitions are woven together.
+        waits: for what has begun in a partition with boundaries of its own.
         now: seconds, of a clock that only goes forward.
     """
 
@@ -48,14 +39,18 @@ class Assembler:
         places: Iterable[TopicPartition] = (),
         tables: Iterable[str] = (),
         limits: Limits | None = None,
+        waits: Waits | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._piece = piece
-        self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._waits = waits or Waits()
+        self._now = now
+        self._partitions: dict[tuple[str, int], Partition] = {}
         self._woven: dict[tuple[str, int], Line | Ends] = {}
         self._weavers: list[Weaver] = []
         self._owner: object | None = None  # whose transaction is coming in pieces
         self._behind: list[tuple[object, Unit]] = []
+        self._nowhere = Partition(TopicPartition("", -1), self._put, self._waits)
         self._weave(sorted(set(places)), tuple(tables), limits or Limits(), now)
 
     def _weave(
@@ -78,7 +73,7 @@ class Assembler:
     def open(self) -> bool:
         """Whether a transaction has begun whose end has not been read."""
         return (
-            any(partition.unit is not None for partition in self._partitions.values())
+            any(partition.open for partition in self._partitions.values())
             or any(weaver.open for weaver in self._weavers)
             or bool(self._behind)
         )
@@ -86,7 +81,8 @@ class Assembler:
     @property
     def incomplete(self) -> int:
         """How many transactions have been handed on in parts because the rest did not come."""
-        return sum(weaver.incomplete for weaver in self._weavers)
+        woven = sum(weaver.incomplete for weaver in self._weavers)
+        return woven + sum(partition.incomplete for partition in self._partitions.values())
 
     @property
     def paused(self) -> frozenset[TopicPartition]:
@@ -98,7 +94,12 @@ class Assembler:
         units: list[Unit] = []
         for weaver in self._weavers:
             weaver.idle(units)
+        self._wait(self._now(), units)
         return units
+
+    def _wait(self, moment: float, units: list[Unit]) -> None:
+        for partition in self._partitions.values():
+            partition.wait(moment, units)
 
     def take(self, records: Iterable[tuple[Record, Event | Parked]]) -> list[Unit]:
         """Take records in their order. Returns the units and pieces that they complete.
@@ -107,7 +108,8 @@ class Assembler:
         for these.
         """
         units: list[Unit] = []
-        topic, number, here = "", -1, _Partition(TopicPartition("", -1))
+        moment = self._now()
+        topic, number, here = "", -1, self._nowhere
         woven: Line | Ends | None = None
         for weaver in self._weavers:
             weaver.look()
@@ -116,19 +118,18 @@ class Assembler:
                 topic, number = record.topic, record.partition
                 woven = self._woven.get((topic, number))
                 if woven is None:
+                    here.left(moment, units)
                     here = self._partitions.get((topic, number)) or self._begin(topic, number)
             if woven is not None:
                 woven.put(record, event, units)
                 continue
             unit, kind = here.unit, event.__class__
             if kind is Boundary:
-                self._boundary(here, record, event, units)  # type: ignore[arg-type]
+                here.boundary(record, event, moment, units)  # type: ignore[arg-type]
             elif unit is None:
-                unit = Unit()
-                unit.add(record, event)
-                self._put(here, unit, units)
+                here.single(record, event, units)
             elif kind is Change:
-                if unit.events >= self._piece and not _is_other_half(unit, event):  # type: ignore[arg-type]
+                if unit.events >= self._piece and not is_other_half(unit, event):  # type: ignore[arg-type]
                     unit.positions[here.place] = record.offset
                     unit.complete = False
                     here.unit = Unit(cause=unit.cause, ts_ms=unit.ts_ms, continued=True)
@@ -144,9 +145,11 @@ class Assembler:
                     unit.ts_ms = at
             else:
                 unit.add(record, event)
-                if kind is Truncate and event.ends:  # type: ignore[union-attr]
-                    here.unit = None
-                    self._put(here, unit, units)
+                if kind is Truncate and event.ends and here.ends(event.transaction):  # type: ignore[union-attr]
+                    here.end(unit, units)
+        here.left(moment, units)
+        if self._behind:  # not only at the log's end: others wait behind the pieces of what is open
+            self._wait(moment, units)
         for weaver in self._weavers:
             weaver.settle(units)
         return units
@@ -163,38 +166,6 @@ class Assembler:
             for other, held in behind:
                 self._put(other, held, units)
 
-    def _begin(self, topic: str, number: int) -> _Partition:
-        return self._partitions.setdefault((topic, number), _Partition(TopicPartition(topic, number)))
-
-    def _boundary(self, here: _Partition, record: Record, event: Boundary, units: list[Unit]) -> None:
-        unit, nested = here.unit, False
-        if unit is not None and here.transaction != event.transaction:
-            nested = True
-            if event.status == "BEGIN" and event.transaction.startswith("snapshot:"):
-                # What was open will not end: its rows are read anew, and only with these it is whole.
-                here.transaction, nested = event.transaction, False
-            if event.status == "BEGIN" and not here.transaction.startswith("snapshot:"):
-                # The transaction before never ended: its capture was set up anew. What it brought is kept.
-                unit.positions[here.place] = record.offset
-                self._put(here, unit, units)
-                unit, nested = None, False
-        done = False
-        if unit is None:
-            unit = Unit()
-            if event.status == "BEGIN":
-                here.unit, here.transaction = unit, event.transaction
-            else:
-                here.unit, done = None, True
-        elif event.status == "END" and not nested:
-            here.unit, done = None, True
-        unit.positions[here.place] = record.offset + 1
-        if event.ts_ms and (unit.ts_ms is None or event.ts_ms > unit.ts_ms):
-            unit.ts_ms = event.ts_ms
-        if done:
-            self._put(here, unit, units)
-
-
-def _is_other_half(unit: Unit, event: Change) -> bool:
-    """Whether a key has changed from the unit's last change to this one."""
-    last = unit.changes[-1].event
-    return is_half(last) and isinstance(last, Change) and last.place == event.place
+    def _begin(self, topic: str, number: int) -> Partition:
+        place = TopicPartition(topic, number)
+        return self._partitions.setdefault((topic, number), Partition(place, self._put, self._waits))

@@ -6,8 +6,9 @@ hold comes in pieces; all pieces of a unit are applied in one transaction of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from connectors.event import Change, Event, ForeignKeys, Ignored, Truncate
 from connectors.log import Record, TopicPartition
@@ -70,6 +71,9 @@ class Unit:
                 self.cause = f"{event.table}@{record.topic}/{record.partition}/{record.offset}"
 
 
+Put: TypeAlias = Callable[[object, Unit, list[Unit]], None]  # hands a unit on to a list; told on whose behalf
+
+
 def is_half(event: object) -> bool:
     """Whether an event may be the first half of a changed key, whose other half comes next.
 
@@ -77,3 +81,11 @@ def is_half(event: object) -> bool:
     be cut: a deletion alone has other effects on what refers to the row.
     """
     return isinstance(event, Change) and event.op == "d" and event.place is not None
+
+
+def is_other_half(unit: Unit, event: Change) -> bool:
+    """Whether a key has changed from the unit's last change to this one."""
+    last = unit.changes[-1].event if unit.changes else None
+    if event.op != "c" or not isinstance(last, Change) or not is_half(last):
+        return False
+    return last.place == event.place and last.table == event.table

@@ -20,13 +20,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from connectors.event import Boundary, Change, Event, Ignored, Truncate
 from connectors.log import Record, TopicPartition
-from consumers.engine.units import Parked, Placed, Unit, is_half
+from consumers.engine.units import Parked, Placed, Put, Unit, is_half
 
-Put: TypeAlias = Callable[[object, Unit, list[Unit]], None]
 _REMEMBERED = 1000  # transactions lately gone on, by which repeated ones are told
 
 
