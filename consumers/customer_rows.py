@@ -64,20 +64,23 @@ def save(connection: Connection, whose: CustomerSession, helds: Sequence[Held]) 
     """Store what is known of customers. Returns it as stored; raises ClaimLostError where another has taken one over."""
     names = [name for name in _HELD if name not in ("record", "version")]
     sets = ", ".join(f"{name} = {'to_timestamp(%s)' if name in _MOMENTS else '%s'}" for name in names)
-    with connection.cursor() as cursor:
-        for held in helds:
-            values = [
+    given = [
+        [
+            *(
                 Jsonb(value) if name in _JSON and value is not None else value
                 for name in names
                 for value in [getattr(held, name)]
-            ]
-            cursor.execute(
-                f"UPDATE rowtide.customer SET {sets}, version = version + 1, updated_at = to_timestamp(%s) "
-                "WHERE realm_id = %s AND instance = %s AND record = %s AND version = %s",
-                [*values, whose.now(), whose.realm_id, whose.instance, held.record, held.version],
-            )
-            if cursor.rowcount != 1:
-                raise ClaimLostError
+            ),
+            *(whose.now(), whose.realm_id, whose.instance, held.record, held.version),
+        ]
+        for held in helds
+    ]
+    _update_each(
+        connection,
+        f"UPDATE rowtide.customer SET {sets}, version = version + 1, updated_at = to_timestamp(%s) "
+        "WHERE realm_id = %s AND instance = %s AND record = %s AND version = %s",
+        given,
+    )
     return [replace(held, version=held.version + 1) for held in helds]
 
 
@@ -102,27 +105,39 @@ def insert_requests(connection: Connection, whose: CustomerSession, requests: Se
         )
 
 
-def record_request(connection: Connection, whose: CustomerSession, request: Request, outcome: Recorded) -> None:
-    """Store what came of a request. Raises ClaimLostError where it is settled already."""
-    state = "settled" if outcome.settled else "unknown"
-    updated = connection.execute(
+def record_requests(connection: Connection, whose: CustomerSession, outcomes: Sequence[Recorded]) -> None:
+    """Store what came of requests. Raises ClaimLostError where one is settled already."""
+    _update_each(
+        connection,
         "UPDATE rowtide.quickbooks_request SET state = %s, outcome = %s, sends = %s, refusals = %s, batch_id = %s, "
         "position = %s, settled_at = CASE WHEN %s THEN to_timestamp(%s) END "
         "WHERE requestid = %s AND state <> 'settled'",
         [
-            state,
-            outcome.outcome,
-            request.sends,
-            request.refusals,
-            request.batch_id,
-            request.position,
-            outcome.settled,
-            whose.now(),
-            request.requestid,
+            [
+                "settled" if outcome.settled else "unknown",
+                outcome.outcome,
+                request.sends,
+                request.refusals,
+                request.batch_id,
+                request.position,
+                outcome.settled,
+                whose.now(),
+                request.requestid,
+            ]
+            for outcome in outcomes
+            if (request := outcome.request) is not None
         ],
     )
-    if updated.rowcount != 1:
-        raise ClaimLostError
+
+
+def _update_each(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Update one row for each of the values, without waiting for one before the next is sent."""
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, rows)
+        if cursor.rowcount != len(rows):
+            raise ClaimLostError
 
 
 def _wished(row: Mapping[str, Any]) -> Wished:

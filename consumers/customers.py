@@ -112,9 +112,7 @@ class CustomerStore(CustomerList):
         """
         with self._transaction() as connection:
             stored = customer_rows.save(connection, self, [outcome.held for outcome in outcomes])
-            for outcome in outcomes:
-                if outcome.request is not None:
-                    customer_rows.record_request(connection, self, outcome.request, outcome)
+            customer_rows.record_requests(connection, self, outcomes)
             ended = [o.held for o in outcomes if o.request is not None and o.settled]
             customer_names.forget(connection, self, ended)
         return {held.record: held for held in stored}

@@ -47,7 +47,8 @@ def test_kills_around_rotation_need_no_reconnect(
 ) -> None:
     """After each kill the stored tokens are good: between Intuit's answer and our commit, after it, and anywhere.
 
-    Another process renews meanwhile, and some answers of Intuit are lost on the way.
+    Another process renews meanwhile, and an answer of Intuit is lost on the way. Fifty kills for the two by default;
+    five hundred with --kills 1000, as `make kills` asks for.
     """
     print(f"seed {seed}")
     rng = random.Random(seed)

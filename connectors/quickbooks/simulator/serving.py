@@ -62,7 +62,9 @@ def serve(simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0, allow
             f"The simulator listens on loopback only, not on {host}: whoever reaches it can do anything in it.",
             hint="Use --host 127.0.0.1, or say --allow-remote inside a network of its own.",
         )
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off for sockets whose protocol is named: else each answer waits 40 ms for its rest.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
