@@ -113,7 +113,7 @@ class Build:
                 self.events += self._engine.absorb(chunk.units)
                 done()
                 failpoint("replay_absorbed")
-                if chunk.at_end:
+                if chunk.at_end and not chunk.open:
                     break
         finally:
             reader.close()

@@ -126,14 +126,14 @@ def rows(dsn: str) -> dict[str, set[tuple[Any, ...]]]:
         }
 
 
-def paired(route: Route, torn: int = 0) -> int:
-    """How many pairs are seen; never half of one, but for so many that a killed connector left and will tell again."""
+def paired(route: Route) -> int:
+    """How many pairs are seen; never half of one."""
     made, alone = route.row(
         "SELECT count(*), count(*) FILTER (WHERE p.payment_id IS NULL OR r.rental_id IS NULL) FROM "
         f"(SELECT * FROM rental WHERE rental_id > {PAIRS}) AS r FULL JOIN "
         f"(SELECT * FROM payment WHERE payment_id > {PAIRS}) AS p ON p.payment_id = r.rental_id"
     )
-    assert alone <= torn, f"{route.name}: {alone} of {made} pairs are seen by half"
+    assert alone == 0, f"{route.name}: {alone} of {made} pairs are seen by half"
     return int(made)
 
 
@@ -164,12 +164,9 @@ def test_sakila_with_traffic_in_both_layouts(
                 route.wait_until(lambda route=route: paired(route) > 50, "nothing streams")
             connect.kill()
             connect.start()
-            # The transaction in which it was killed is told by half, and whole once more later: see docs/debezium.md.
-            seen = {route: paired(route, torn=10) + 50 for route in routes.values()}
+            seen = {route: paired(route) + 50 for route in routes.values()}
             for route, goal in seen.items():
-                route.wait_until(
-                    lambda route=route, goal=goal: paired(route, torn=10) >= goal, "nothing streams any more"
-                )
+                route.wait_until(lambda route=route, goal=goal: paired(route) >= goal, "nothing streams any more")
         assert clerks.count > 100
     execute(owner, "TRUNCATE film_category", "UPDATE category SET name = 'the last one' WHERE category_id = 1")
     expected = rows(owner)
