@@ -57,6 +57,7 @@ class Partition:
         "_blind",
         "_put",
         "_reached",
+        "_remembered",
         "_resumes",
         "_since",
         "_torn",
@@ -78,6 +79,7 @@ class Partition:
         self.incomplete = 0
         self._put = put
         self._waits = waits
+        self._remembered = waits.transactions
         self._begun: OrderedDict[str, int] = OrderedDict()  # transactions begun lately, with their times
         self._reached = 0  # the latest business time that a boundary has told, in ms
         self._touched = 0.0
@@ -95,13 +97,16 @@ class Partition:
         """Take a beginning or an end; `moment` is now, in seconds."""
         if self.half is not None:
             self._put_half(units)
-        if event.status == "BEGIN":
+        begins, ts_ms, unit = event.status == "BEGIN", event.ts_ms, self.unit
+        if begins:
             self._begin(record, event, moment, units)
-        unit = Unit() if self.unit is None else self.unit
+            unit = self.unit
+        if unit is None:
+            unit = Unit()
         unit.positions[self.place] = record.offset + 1
-        if event.ts_ms and (unit.ts_ms is None or event.ts_ms > unit.ts_ms):
-            unit.ts_ms = event.ts_ms
-        if event.status == "BEGIN":
+        if ts_ms and (unit.ts_ms is None or ts_ms > unit.ts_ms):
+            unit.ts_ms = ts_ms
+        if begins:
             self.unit = unit
         elif self.unit is None or event.transaction == self.transaction:
             self.end(unit, units)
@@ -119,14 +124,14 @@ class Partition:
 
     def _begin(self, record: Record, event: Boundary, moment: float, units: list[Unit]) -> None:
         """See to which unit a transaction belongs that begins: a new one, unless there is an open one afterwards."""
-        name = event.transaction
+        name, begun = event.transaction, self._begun
         if name.startswith(_SNAPSHOT):
             # What was open will not end: its rows are read anew, and only with these it is whole.
             self.transaction, self._back = name, False
-            self._begun.clear()
+            begun.clear()
             return
         if self.unit is None:
-            if event.ts_ms and name != self.transaction and self._begun.get(name) == event.ts_ms:
+            if name in begun and name != self.transaction and event.ts_ms and begun[name] == event.ts_ms:
                 self._go_back(moment)
             else:
                 self.transaction = name
@@ -140,9 +145,9 @@ class Partition:
             if not self._was_sent(event, moment):
                 self._give_up(record.offset, units)
                 self.transaction = name
-        self._begun[name] = event.ts_ms
-        if len(self._begun) > self._waits.transactions:
-            self._begun.popitem(last=False)
+        begun[name] = event.ts_ms
+        if len(begun) > self._remembered:
+            begun.popitem(last=False)
 
     # --- a connector that has gone back ---
 
