@@ -113,7 +113,7 @@ class Partition:
 
     def end(self, unit: Unit, units: list[Unit]) -> None:
         """The open unit is complete."""
-        self.unit, self._back = None, False
+        self.unit, self._back, self._resumes = None, False, False
         if unit.ts_ms is not None and unit.ts_ms > self._reached:
             self._reached = unit.ts_ms
         self._put(self, unit, units)

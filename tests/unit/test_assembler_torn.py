@@ -223,6 +223,9 @@ def test_our_own_capture_goes_on_where_it_broke_off(topic: Topic) -> None:
     topic.clock.seconds += 1e6
     assert topic.target.idle() == []
     assert keys(topic.grow(change(1, None, key="2"), end(1))) == [["1-None", "2"]]
+    assert topic.grow(begin(2)) == []  # of another one: ours tells no beginning without a change
+    topic.clock.seconds += WAITS.silence
+    assert len(topic.target.idle()) == 1
 
 
 def test_a_large_one_comes_in_pieces_of_one_unit() -> None:
