@@ -55,6 +55,7 @@ class Partition:
         "_back",
         "_begun",
         "_blind",
+        "_named",
         "_put",
         "_reached",
         "_remembered",
@@ -83,6 +84,7 @@ class Partition:
         self._begun: OrderedDict[str, int] = OrderedDict()  # transactions begun lately, with their times
         self._reached = 0  # the latest business time that a boundary has told, in ms
         self._touched = 0.0
+        self._named = False  # whether the changes of what is open tell their transaction
         self._resumes = False  # whether what is open is our own capture's, which goes on exactly where it broke off
         # --- of a connector that has gone back ---
         self._back = False
@@ -97,6 +99,7 @@ class Partition:
         """Take a beginning or an end; `moment` is now, in seconds."""
         if self.half is not None:
             self._put_half(units)
+        self._touched = moment
         begins, ts_ms, unit = event.status == "BEGIN", event.ts_ms, self.unit
         if begins:
             self._begin(record, event, moment, units)
@@ -113,7 +116,8 @@ class Partition:
 
     def end(self, unit: Unit, units: list[Unit]) -> None:
         """The open unit is complete."""
-        self.unit, self._back, self._resumes = None, False, False
+        self.unit = None
+        self._back = self._named = self._resumes = False
         if unit.ts_ms is not None and unit.ts_ms > self._reached:
             self._reached = unit.ts_ms
         self._put(self, unit, units)
@@ -196,7 +200,8 @@ class Partition:
             self._touched = moment
             return
         last = self.unit.changes[-1].event
-        if last.transaction is None:  # another one's: no news of what is open
+        self._named = self._named or last.transaction is not None
+        if last.transaction is None and self._named:  # another one's: no news of what is open
             self.wait(moment, units)
             return
         self._touched, self._resumes = moment, last.order is None

@@ -217,6 +217,18 @@ def test_other_changes_are_no_news_of_it(topic: Topic) -> None:
     assert not topic.target.open
 
 
+@pytest.mark.parametrize("started", [0.0, 1e6])
+def test_changes_need_not_tell_their_transaction(topic: Topic, started: float) -> None:
+    """They stand between its boundaries; however long the machine has been running."""
+    topic.clock.seconds = started
+    plain = [Change("item", "u", (key,), (key,), 1) for key in ("1", "2", "3")]
+    assert topic.grow(begin(1), plain[0]) == []
+    topic.clock.seconds += WAITS.silence - 1
+    assert topic.grow(plain[1]) == []
+    topic.clock.seconds += WAITS.silence - 1
+    assert keys(topic.grow(plain[2], end(1))) == [["1", "2", "3"]]
+
+
 def test_our_own_capture_goes_on_where_it_broke_off(topic: Topic) -> None:
     """However long it takes, for it tells every message once."""
     topic.grow(begin(1), change(1, None))
