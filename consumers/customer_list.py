@@ -89,6 +89,10 @@ class CustomerList(CustomerSession):
             ).fetchone()
         return None if row is None or row[0] is None else max(0.0, float(row[0]) - self.now())
 
+    def anything_waits(self) -> bool:
+        """Whether something is to be pushed, tried again or settled, be it later."""
+        return self.next_due() is not None or bool(self.due("", limit=1)) or bool(self.unsettled())
+
     def requests(self, record: str, limit: int = 20) -> list[dict[str, Any]]:
         """The last requests about a record, the newest first, without what they sent."""
         with self._lock, self.connection.cursor(row_factory=dict_row) as cursor:

@@ -20,6 +20,7 @@ from connectors.quickbooks.errors import NotConnectedError
 from connectors.state import connect
 from consumers.customers import CustomerStore
 from consumers.engine.sqltext import quote
+from daemon.outage import require_answers
 from daemon.pushing import (
     NoCustomersError,
     NotAdoptedError,
@@ -105,11 +106,14 @@ def push(
         NotConnectedError: no company is connected.
         NotAdoptedError: customers of the company have to be looked through first.
         NotCurrentError: the models are behind the log.
+        SilentError: QuickBooks answers nobody.
     """
     stop = stop or threading.Event()
     result = PushResult()
     with opened(app, by=by, stop=stop) as work, _ended_by(stop, work.client.stop):
         require_current(app, stop)
+        with connect(app.dsn) as connection:
+            require_answers(work, connection, at_once=True)
         work.prepare()
         work.settle()
         after, gets_on = "", False
@@ -136,7 +140,7 @@ def push(
                 else:
                     result.waiting += 1
                     result.errors.append((item.held.record, item.held.reason or "is tried again"))
-            result.blocked = work.blocked
+            result.blocked = work.blocked or ("QuickBooks does not answer" if work.silent else None)
         work.tell()
     return result
 

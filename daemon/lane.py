@@ -7,9 +7,9 @@ Nothing outside is done while a transaction on the state database is open. Each 
 3. push: take up pending customers that are due, page by page, and bring them as far as they come,
 4. tell what came of them; in a long push about once a second, while others are under way.
 
-Rounds wait where no company is connected, where it is paused, stopped or not looked through, and where the models are
-behind the log. Derived tables go on meanwhile. A kill anywhere leaves stored requests and untold results behind, which the
-next round settles and tells.
+Rounds wait where no company is connected, where it is paused, stopped or not looked through, where QuickBooks answers nobody
+(`outage`), and where the models are behind the log. Derived tables go on meanwhile. A kill anywhere leaves stored requests and
+untold results behind, which the next round settles and tells.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from connectors.state import StateError, connect
 from consumers.customers import CustomerStore
 from consumers.worker import BatchStats
 from daemon import lead, pushing, reconciling
+from daemon.outage import SilentError, require_answers
 from daemon.pushing import BATCH, NotAdoptedError, Work, push_of
 from daemon.pushing_current import currency
 
@@ -154,6 +155,9 @@ class Lane:
         except (NotAdoptedError, NotConnectedError) as error:
             self._pause = _BLOCKED
             self._say(error)
+        except SilentError as error:
+            self._pause = min(max(error.wait, _PAUSES[0]), _PAUSES[1])
+            self._say(error)
         except QuickBooksBlockedError as error:
             self._pause = min(max(error.wait, _PAUSES[0]), _PAUSES[1]) if error.wait else _BLOCKED
             self._say(error)
@@ -194,6 +198,7 @@ class Lane:
         self._check_leading(connection)
         work = self._working(current)
         work.blocked = None
+        require_answers(work, connection)
         if now - self._tended > _TEND:
             self._tended = now
             with contextlib.suppress(QuickBooksUnavailableError):  # there is time: 100 days
@@ -210,7 +215,9 @@ class Lane:
 
         settled, pushed = work.settle(along), 0
         after = ""
-        while not over.is_set() and not work.blocked and (page := store.due(after, limit=self._page)):
+        while (
+            not over.is_set() and not work.blocked and not work.silent and (page := store.due(after, limit=self._page))
+        ):
             after = page[-1]
             self._check_leading(connection)
             pushed += len(work.push(page, along=along))
@@ -220,6 +227,8 @@ class Lane:
         self._look(work)
         if work.blocked:
             raise QuickBooksBlockedError(f"Customers wait: {work.blocked}.", wait=_PAUSES[0])
+        if work.silent:
+            raise SilentError
         due = store.next_due()
         self._say_whether_answered(connection, current.realm_id, waits=due is not None)
         return _IDLE if due is None else min(_IDLE, max(due, 0.05))
@@ -229,7 +238,7 @@ class Lane:
         last, now = work.store.last_sweep(), self._app.outside.now()
         if last is None:
             work.store.swept(now)
-        elif now - last > _SWEEP and not work.blocked and not self._stop.is_set():
+        elif now - last > _SWEEP and not work.blocked and not work.silent and not self._stop.is_set():
             reconciling.look(work, quick=True)
 
     def _prune(self, connection: Connection) -> None:
@@ -274,15 +283,9 @@ class Lane:
             log.info("customer.pushed", records=pushed, settled=settled, told=told, **done)
 
     def _say_whether_answered(self, connection: Connection, realm_id: str, *, waits: bool) -> None:
-        """Warn once while customers wait for answers that do not come: each waits for itself, so no round fails."""
+        """Warn once while customers wait for answers that do not come."""
         if waits and silence(connection, realm_id, self._app.outside.now()):
-            self._say(
-                QuickBooksUnavailableError(
-                    "QuickBooks does not answer; customers wait.",
-                    hint="The same requests are sent again, or looked up, by themselves; "
-                    "https://status.developer.intuit.com tells of outages.",
-                )
-            )
+            self._say(SilentError())
         else:
             self._resume()
 

@@ -27,6 +27,7 @@ from connectors.quickbooks.customer import Company, read_places
 from connectors.quickbooks.errors import NotConnectedError, OtherCompanyError, QuickBooksRefusedError
 from connectors.quickbooks.pusher import Pusher
 from connectors.quickbooks.realm import Realm
+from connectors.quickbooks.status import SILENT
 from connectors.quickbooks.workload import ClaimLostError, Counts, Item
 from connectors.state import connect
 from consumers.customer_telling import Told
@@ -111,6 +112,7 @@ class Work:
         self.clock: Clock = app.outside
         self.counts = Counts()
         self.blocked: str | None = None
+        self.unanswered = 0  # requests in a row that got no answer, among all members
         self._by = by or str(app.own.parameters().get("pushed_by") or _BY)
         self.store = self._session()
         self._threads = threads
@@ -129,6 +131,11 @@ class Work:
         self.client.close()
         for session in [self.store, *self._sessions]:
             session.close()
+
+    @property
+    def silent(self) -> bool:
+        """Whether QuickBooks answers no more: nothing is begun until `outage.require_answers` has found that it does."""
+        return self.unanswered >= SILENT
 
     # --- before ---
 
@@ -267,7 +274,7 @@ class Work:
 
     def _member(self, group: Sequence[str], *, together: bool, due_only: bool, reactivate: bool) -> list[Item]:
         """Work on some records in one session."""
-        if self.stop.is_set() or self.blocked:
+        if self.stop.is_set() or self.blocked or self.silent:
             return []
         store = self._members.get()
         try:
@@ -307,6 +314,7 @@ class Work:
             for name, value in pusher.counts.__dict__.items():
                 setattr(self.counts, name, getattr(self.counts, name) + value)
             self.blocked = self.blocked or pusher.blocked
+            self.unanswered = pusher.unanswered + (0 if pusher.answered else self.unanswered)
             if self._company.has_definitions and not pusher.company.has_definitions:
                 self._company = replace(self._company, has_definitions=False)
                 now = self.clock.now()

@@ -14,8 +14,9 @@ from connectors.quickbooks import decide, known, resolve
 from connectors.quickbooks.answers import Answer
 from connectors.quickbooks.customer import Company, Entity, attributes_of, differences
 from connectors.quickbooks.decide import Found, Held, Ruling
-from connectors.quickbooks.errors import QuickBooksBlockedError, QuickBooksError
+from connectors.quickbooks.errors import QuickBooksBlockedError, QuickBooksError, QuickBooksUnavailableError
 from connectors.quickbooks.faults import Verdict
+from connectors.quickbooks.status import SILENT
 from connectors.quickbooks.workload import Client, Counts, Item, Recorded, Store
 
 ATTEMPTS = 8  # then a record counts as failed, and is tried by the rule for those
@@ -29,6 +30,7 @@ _ABSENT = "the customer is no longer in QuickBooks: deleted, or merged into anot
 NO_NAME = "every display name it may have is taken in QuickBooks"
 
 # A batch that got one answer as a whole is sent again as a whole.
+_NO_ANSWER = frozenset({Verdict.UNKNOWN, Verdict.RETRY})
 _OF_ALL = frozenset({Verdict.UNKNOWN, Verdict.RETRY, Verdict.THROTTLED, Verdict.BLOCKED})
 
 
@@ -55,12 +57,15 @@ class Outcomes:
         self._pending: list[tuple[Item, Recorded]] = []
         self.company = company
         self.blocked: str | None = None
+        self.unanswered = 0  # requests in a row, up to the last
+        self.answered = False  # whether any was
         self.counts = Counts()
 
     # --- answers ---
 
     def judge(self, answered: Sequence[tuple[Item, Answer]]) -> None:
         """Decide what the answers mean, look up what they leave open, and record all of it."""
+        self._heard(any(answer.verdict not in _NO_ANSWER or answer.code is not None for _, answer in answered))
         verdicts = {answer.verdict for _, answer in answered}
         whole = len(verdicts) == 1 and verdicts <= _OF_ALL
         look_up: list[Item] = []
@@ -84,6 +89,15 @@ class Outcomes:
             if item not in named and not item.over:
                 self._reread(item)
         self.record()
+
+    @property
+    def silent(self) -> bool:
+        """Whether QuickBooks answers no more, as far as one can tell here."""
+        return self.unanswered >= SILENT
+
+    def _heard(self, answer: bool) -> None:
+        self.answered = self.answered or answer
+        self.unanswered = 0 if answer else self.unanswered + 1
 
     def _is_worth_asking(self, item: Item, ruling: Ruling) -> bool:
         """Whether what became of a request is looked up instead of sending it once more.
@@ -194,6 +208,7 @@ class Outcomes:
         except QuickBooksError as error:
             self._unasked(items, error)
             return False
+        self._heard(True)
         owners = self._store.owners([one.id for one in found if one.kind == "Customer"])
         for item in items:
             self._found(item, found, owners, resend=resend)
@@ -248,6 +263,8 @@ class Outcomes:
         is_blocked = isinstance(error, QuickBooksBlockedError)
         if is_blocked:
             self.blocked = error.message
+        elif isinstance(error, QuickBooksUnavailableError):
+            self._heard(False)
         for item in items:
             if not item.over:
                 self._wait(item, error.message, _SOON if is_blocked else None, counts=not is_blocked)

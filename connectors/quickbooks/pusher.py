@@ -88,6 +88,21 @@ class Pusher:
         """Why nothing more is sent now; None where it is."""
         return self._outcomes.blocked
 
+    @property
+    def unanswered(self) -> int:
+        """Requests in a row, up to the last, that got no answer."""
+        return self._outcomes.unanswered
+
+    @property
+    def answered(self) -> bool:
+        """Whether any request got an answer."""
+        return self._outcomes.answered
+
+    @property
+    def _ends(self) -> bool:
+        """Whether nothing more is sent: what is stored and was not sent spends no attempt, and is settled later."""
+        return self._stop.is_set() or self.blocked is not None or self._outcomes.silent
+
     def push(self, items: Sequence[Item]) -> None:
         """Bring the records as far as they come now. What became of each is in the items and in the store.
 
@@ -101,7 +116,7 @@ class Pusher:
         self._settle([item for item in items if item.request is not None])
         for _ in range(_STEPS):
             active = [item for item in items if not item.over]
-            if not active or self._stop.is_set() or self.blocked:
+            if not active or self._ends:
                 break
             self._plan([item for item in active if item.request is None])
             self._send([item for item in active if item.request is not None and not item.over])
@@ -190,7 +205,7 @@ class Pusher:
         by_request = {item.open.requestid: item for item in items}
         batches, alone = in_batches([item.open for item in items])
         for batch in batches:
-            if self._stop.is_set() or self.blocked:
+            if self._ends:
                 return
             if not is_as_it_was(batch):
                 alone += batch
@@ -200,7 +215,7 @@ class Pusher:
             answered = [(by_request[one.requestid], answer) for one, answer in zip(batch, answers, strict=True)]
             self._outcomes.judge(answered)
         for request in alone:
-            if self._stop.is_set() or self.blocked:
+            if self._ends:
                 return
             answer = self._one(request)
             failpoint("customer_answer_received")

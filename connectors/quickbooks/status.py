@@ -21,21 +21,31 @@ _SEEN = timedelta(days=1)  # how far back is looked: customers that wait are tri
 
 @dataclass(frozen=True)
 class Silence:
-    """QuickBooks gives no usable answer: so many requests in a row had none, since a moment."""
+    """QuickBooks gives no usable answer.
+
+    Args:
+        requests: how many in a row had none.
+        since: when the first of them was sent.
+        last: when the last was.
+        asked: whether one of them was about no customer: then it is not a customer that gets no answer.
+    """
 
     requests: int
     since: datetime
+    last: datetime
+    asked: bool
 
 
 def silence(connection: Connection, realm_id: str, now: float) -> Silence | None:
     """Whether the last requests, of whatever process, got no usable answer; None where one did, or nothing was asked."""
     row = connection.execute(
-        "SELECT count(*), min(at) FROM rowtide.quickbooks_audit WHERE realm_id = %(realm)s AND outcome = ANY(%(none)s)"
+        "SELECT count(*), min(at), max(at), bool_or(operation IN ('company', 'token')) FROM rowtide.quickbooks_audit"
+        " WHERE realm_id = %(realm)s AND outcome = ANY(%(none)s)"
         " AND at > coalesce((SELECT max(at) FROM rowtide.quickbooks_audit WHERE realm_id = %(realm)s AND at > %(seen)s"
         " AND outcome <> ALL(%(none)s) AND outcome <> 'interrupted' AND operation <> 'token'), %(seen)s)",
         {"realm": realm_id, "none": _NO_ANSWER, "seen": moment(now) - _SEEN},
     ).fetchone()
-    return Silence(row[0], row[1]) if row is not None and row[0] >= SILENT else None
+    return Silence(*row) if row is not None and row[0] >= SILENT else None
 
 
 def status(connection: Connection, realm: Realm, now: float, limits: Limits | None = None) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(room: Club, how: str) -> None:
         assert room.lane.waits == "QuickBooks does not answer; customers wait."
         assert told["state"] == "degraded"
         assert "2 customers wait: QuickBooks does not answer" in told["reason"]
-        assert told["customers"]["unanswered"] >= 6
+        assert told["customers"]["unanswered"] >= 5  # the two that were under way, and a question in each round since
         assert told["customers"]["unanswered_seconds"] > 15
         assert SILENT not in exposition(room.app).decode()
         if how == "unreachable":
