@@ -60,16 +60,15 @@ def require_answers(work: Work, connection: Connection, *, at_once: bool = False
         if not at_once and (left := _next_look(silent) - now) > 0:
             raise SilentError(left)
         _ask(work, connection)
-        if silent.asked:
+        if silent.questions:
             hastened = work.store.hasten(silent.since.timestamp())
             log.info("quickbooks.answers_again", seconds=round(now - silent.since.timestamp()), hastened=hastened)
     work.unanswered = 0
 
 
 def _next_look(silent: Silence) -> float:
-    """The distance grows with the silence: each question doubles it, up to a limit."""
-    first, last = silent.since.timestamp(), silent.last.timestamp()
-    return last + min(max(last - first, _BETWEEN[0]), _BETWEEN[1])
+    """Each question without an answer doubles the distance, up to a limit."""
+    return silent.last.timestamp() + min(_BETWEEN[0] * 2.0 ** min(silent.questions, 10), _BETWEEN[1])
 
 
 def _ask(work: Work, connection: Connection) -> None:

@@ -27,19 +27,19 @@ class Silence:
         requests: how many in a row had none.
         since: when the first of them was sent.
         last: when the last was.
-        asked: whether one of them was about no customer: then it is not a customer that gets no answer.
+        questions: how many of them were about no customer: where there are any, it is not a customer that gets no answer.
     """
 
     requests: int
     since: datetime
     last: datetime
-    asked: bool
+    questions: int
 
 
 def silence(connection: Connection, realm_id: str, now: float) -> Silence | None:
     """Whether the last requests, of whatever process, got no usable answer; None where one did, or nothing was asked."""
     row = connection.execute(
-        "SELECT count(*), min(at), max(at), bool_or(operation IN ('company', 'token')) FROM rowtide.quickbooks_audit"
+        "SELECT count(*), min(at), max(at), count(*) FILTER (WHERE operation IN ('company', 'token')) FROM rowtide.quickbooks_audit"
         " WHERE realm_id = %(realm)s AND outcome = ANY(%(none)s)"
         " AND at > coalesce((SELECT max(at) FROM rowtide.quickbooks_audit WHERE realm_id = %(realm)s AND at > %(seen)s"
         " AND outcome <> ALL(%(none)s) AND outcome <> 'interrupted' AND operation <> 'token'), %(seen)s)",
