@@ -20,7 +20,7 @@ demo: .venv/installed ## the main job on the embedded database: make demo ARGS="
 	@$(BIN)/rowtide demo $(ARGS)
 
 test: .venv/installed lint wheel stack-jars stack-mariadb ## everything: lint, the tree, the installed wheel
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 stack: .venv/installed ## MariaDB, Kafka, Debezium, PostgreSQL and Rowtide, natively: make stack ARGS="--traffic"
 	@$(BIN)/python -m deploy.stack $(ARGS)

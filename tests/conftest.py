@@ -108,9 +108,23 @@ def sakila() -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--batches", type=int, default=700, help="random batches for each synthetic domain")
+    parser.addoption("--batches", type=int, default=300, help="random batches for each synthetic domain")
     parser.addoption("--huge", type=int, default=100_000, help="rows of a huge transaction; a million takes minutes")
     parser.addoption("--kills", type=int, default=100, help="how often the worker is killed")
+
+
+# What a test stands on, that which takes longest first.
+_SLOW = ("connect", "kafka_jars", "mariadb", "sakila", "server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest tests come first, so that the processes which share them end at about the same time."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        rank = next((rank for rank, name in enumerate(_SLOW) if name in names), len(_SLOW))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.fixture

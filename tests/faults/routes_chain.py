@@ -48,7 +48,7 @@ def chain_domain(folder: Path) -> Path:
 class Writer:
     """An application that writes to MariaDB without end, and gets over its restarts; a context manager."""
 
-    def __init__(self, server: MariaDB, database: str, first: int = 1, pause: float = 0.01) -> None:
+    def __init__(self, server: MariaDB, database: str, first: int = 1, pause: float = 0.03) -> None:
         self._server = server
         self._database = database
         self._pause = pause

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,9 +39,9 @@ class Traffic:
         self._logs = [KafkaLog(servers, patience=patience) for _ in range(2)]
         self._topic = topic
         self._changed = threading.Condition()
-        self._ending = False
+        self._ending = self._appended_all = False
         self._threads = [
-            threading.Thread(target=self._work, args=(work, log))
+            threading.Thread(target=self._work, args=(work, log), name=work.__name__, daemon=True)
             for work, log in zip((self._append, self._read), self._logs, strict=True)
         ]
         self.appended = 0
@@ -78,7 +79,7 @@ class Traffic:
     def _read(self, log: KafkaLog) -> bool:
         positions = {TopicPartition(self._topic, 0): getattr(self, "_position", 0)}
         try:
-            while not (self._ending and len(self.seen) >= self.appended):
+            while not (self._appended_all and len(self.seen) >= self.appended):
                 records = log.read(positions, limit=100)
                 for record in records:
                     self._position = record.offset + 1
@@ -102,7 +103,14 @@ class Traffic:
     def until(self, reached) -> None:
         """Wait until the condition holds; fails when a thread failed or time is up."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.errors or reached(), timeout=DEADLINE)
+            if not self._changed.wait_for(lambda: self.errors or reached(), timeout=DEADLINE):
+                frames = sys._current_frames()
+                stacks = {thread.name: frames.get(thread.ident or 0) for thread in self._threads}
+                raise AssertionError(
+                    "\n".join(
+                        f"{name} stands at:\n{''.join(traceback.format_stack(s))}" for name, s in stacks.items() if s
+                    )
+                )
         assert self.errors == []
 
     def progress(self, count: int) -> None:
@@ -113,8 +121,9 @@ class Traffic:
     def end(self) -> None:
         """Stop appending, and read what is left."""
         self._ending = True
-        for thread in self._threads:
+        for thread in self._threads:  # first the one that appends: what it is at may still count
             thread.join(timeout=DEADLINE)
+            self._appended_all = True
         for log in self._logs:
             log.close()
         assert self.errors == []

@@ -111,6 +111,10 @@ class _Clerks:
     """Several clerks at work at once, until told to stop; a context manager.
 
     They repeat what a deadlock or a server that restarts has undone.
+
+    Args:
+        pause: of each between two transactions, in seconds: as few as a slow machine follows, or what is to be caught up
+            with grows faster than it goes.
     """
 
     failures: type[Exception]
@@ -205,7 +209,7 @@ class Clerks(_Clerks):
 
     failures = pymysql.err.MySQLError
 
-    def __init__(self, server: MariaDB, database: str, seed: int, pause: float = 0.005) -> None:
+    def __init__(self, server: MariaDB, database: str, seed: int, pause: float = 0.05) -> None:
         super().__init__(seed, pause)
         self._server = server
         self._database = database
@@ -231,7 +235,7 @@ class PostgresClerks(_Clerks):
 
     failures = psycopg.Error
 
-    def __init__(self, dsn: str, seed: int, pause: float = 0.005) -> None:
+    def __init__(self, dsn: str, seed: int, pause: float = 0.05) -> None:
         super().__init__(seed, pause)
         self._dsn = dsn
 

@@ -68,9 +68,9 @@ def rows(server: MariaDB, database: str, tables: Sequence[Table]) -> dict[str, s
 
 
 class Traffic:
-    """Random transactions of a shop's day, by some threads, until told to stop."""
+    """Random transactions of a shop's day, by two threads, until told to stop: few enough that a slow machine follows."""
 
-    def __init__(self, server: MariaDB, database: str, seed: int, threads: int = 2) -> None:
+    def __init__(self, server: MariaDB, database: str, seed: int) -> None:
         self._server = server
         self._database = database
         self._stop = threading.Event()
@@ -78,7 +78,7 @@ class Traffic:
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
         self._threads = [
-            threading.Thread(target=self._work, args=(random.Random(seed * 10 + n), n)) for n in range(threads)
+            threading.Thread(target=self._work, args=(random.Random(seed * 10 + n), n)) for n in range(2)
         ]
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class Traffic:
             (6, self._film), (2, self._truncate),
         ]  # fmt: skip
         try:
-            while not self._stop.wait(0.005):
+            while not self._stop.wait(0.05):
                 (kind,) = rng.choices([k for _, k in kinds], [weight for weight, _ in kinds])
                 serial += 10
                 if kind == self._truncate and not self.may_truncate.is_set():

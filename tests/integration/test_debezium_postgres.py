@@ -52,15 +52,16 @@ class Pairs:
     def _work(self) -> None:
         number = PAIRS
         with psycopg.connect(self._dsn) as connection:
-            while not self._stop.wait(0.01):
+            while not self._stop.wait(0.05):
                 number += 1
+                customer = number % 599 + 1
                 connection.execute(
                     "INSERT INTO rental (rental_id, rental_date, inventory_id, customer_id, staff_id) "
-                    f"VALUES ({number}, '2006-02-14 10:00:00', 4581, 1, 1)"
+                    f"VALUES ({number}, '2006-02-14 10:00:00', 4581, {customer}, 1)"
                 )
                 connection.execute(
                     "INSERT INTO payment (payment_id, customer_id, staff_id, rental_id, amount, payment_date) "
-                    f"VALUES ({number}, 1, 1, {number}, 1.99, '2006-02-14 10:00:00')"
+                    f"VALUES ({number}, {customer}, 1, {number}, 1.99, '2006-02-14 10:00:00')"
                 )
                 connection.commit()
 
