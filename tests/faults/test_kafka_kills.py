@@ -10,12 +10,15 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from connectors.log import FencedError, LogUnreachableError, Message, TopicPartition
-from connectors.log.kafka import KafkaLog
+from connectors.log.kafka import KafkaLog, cluster
 from deploy.stack.kafka import KafkaBroker
 
 DEADLINE = 120.0
@@ -174,6 +177,34 @@ def test_a_paused_broker(fragile: KafkaBroker, topic: str) -> None:
     finally:
         traffic.end()
     assert traffic.seen == list(range(traffic.appended))
+
+
+class Forgetful(AdminClient):
+    """A client that never answers its first question about topics, as the library at times after an outage."""
+
+    made = 0
+
+    def __init__(self, *settings: Any, **more: Any) -> None:
+        super().__init__(*settings, **more)
+        type(self).made += 1
+        self._first = self.made == 1
+
+    def describe_topics(self, *asked: Any, **more: Any) -> dict[str, Future[Any]]:
+        found = super().describe_topics(*asked, **more)
+        return {name: Future() for name in found} if self._first else found
+
+
+def test_a_request_that_the_client_loses(broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked anew, by another client."""
+    monkeypatch.setattr(cluster, "AdminClient", Forgetful)
+    monkeypatch.setattr(cluster, "_LOST", 0.1)
+    topic = f"k-{uuid.uuid4().hex[:12]}"
+    log = KafkaLog(broker.servers, patience=30)
+    log.create_topic(topic)
+    assert log.append(topic, [Message(None, b"1", 1)], source_position="1") == 1
+    assert log.source_position(topic) == "1"
+    assert Forgetful.made == 2
+    log.close()
 
 
 def test_a_killed_capture(broker: KafkaBroker, seed: int) -> None:

@@ -23,7 +23,10 @@ from connectors.log.kafka.contact import Contact, unknown
 from connectors.log.kafka.settings import check_transport
 
 T = TypeVar("T")
-_STALE = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
+_NO_ANSWER = KafkaError._TIMED_OUT_QUEUE  # noqa: SLF001
+_STALE = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, _NO_ANSWER}
+_LOST = 3.0  # seconds beyond a request's own limit after which its answer does not come any more
+_HINT = 10.0  # seconds
 _SPEC: Any = OffsetSpec
 _CHECK_EVERY = 1.0  # seconds between two looks at whether a topic is still the same
 _SETTLE = 5.0  # seconds; milliseconds as a rule
@@ -72,7 +75,7 @@ class Cluster:
             client = self._contact.build(AdminClient)
 
         def nodes(seconds: float) -> list[str]:
-            return [node.host for node in client.describe_cluster(request_timeout=seconds).result().nodes]
+            return [node.host for node in answer(client.describe_cluster(request_timeout=seconds), seconds).nodes]
 
         found = self._contact.persist("asking who belongs to the cluster", nodes, poll=client.poll)
         # What the first server names is where the rows would go.
@@ -81,8 +84,26 @@ class Cluster:
             self._admin = client
         return client
 
+    def _ask(self, what: str, request: Callable[[AdminClient, float], T]) -> T:
+        """What `request(client, seconds)` returns, asked until patience ends; see `Contact.persist`."""
+
+        def attempt(seconds: float) -> T:
+            client = self._client
+            try:
+                return request(client, seconds)
+            except KafkaException as failure:
+                client.poll(0)
+                if failure.args[0].code() in _STALE:
+                    self._renew(client)
+                raise
+
+        return self._contact.persist(what, attempt)
+
     def _renew(self, client: AdminClient) -> None:
-        """Leave a client that asks with what it knew of a leader before that one changed: it would go on so for minutes."""
+        """Leave a client that has lost a request, or asks by what it knew of a leader before that one changed.
+
+        The latter would go on so for minutes.
+        """
         renewed = self._contact.build(AdminClient)
         with self._lock:
             if self._admin is client:
@@ -92,15 +113,14 @@ class Cluster:
 
     def topics(self) -> dict[str, int]:
         """The topics with their partitions, without Kafka's internal ones and ours for positions."""
-        client = self._client
 
-        def attempt(seconds: float) -> dict[str, Any]:
+        def listed(client: AdminClient, seconds: float) -> dict[str, Any]:
             listing = client.list_topics(timeout=seconds)
             if not listing.brokers:  # it has just started and knows of nothing yet
                 raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
             return dict(listing.topics)
 
-        found = self._contact.persist("listing the topics", attempt, poll=client.poll)
+        found = self._ask("listing the topics", listed)
         return {
             name: len(topic.partitions)
             for name, topic in sorted(found.items())
@@ -112,16 +132,13 @@ class Cluster:
         names = sorted(set(topics))
         if not names:
             return {}
-        client = self._client
 
-        def attempt(seconds: float) -> dict[str, Identity]:
+        def described(client: AdminClient, seconds: float) -> dict[str, Identity]:
             futures = client.describe_topics(TopicCollection(names), request_timeout=seconds)
-            found = {name: _result(name, future) for name, future in futures.items()}
+            found = {name: _present(name, future, seconds) for name, future in futures.items()}
             return {name: Identity(str(topic.topic_id), len(topic.partitions)) for name, topic in found.items()}
 
-        return self._confirmed(
-            lambda: self._contact.persist(f"looking at {', '.join(names)}", attempt, poll=client.poll)
-        )
+        return self._confirmed(lambda: self._ask(f"looking at {', '.join(names)}", described))
 
     def _confirmed(self, ask: Callable[[], T]) -> T:
         """What `ask` returns. A topic that was there and is missing is asked for until patience ends.
@@ -133,7 +150,7 @@ class Cluster:
             try:
                 return ask()
             except _MissingTopicError as missing:
-                self._contact.persist("waiting for the brokers to find each other", self._brokers)
+                self._ask("waiting for the brokers to find each other", _known)
                 deadline = deadline or time.monotonic() + self._contact.patience
                 known = missing.topic in self._known or missing.topic in self._expected
                 if known and time.monotonic() < deadline:
@@ -143,10 +160,6 @@ class Cluster:
                     f"The log has no topic {missing.topic}.",
                     hint="See `rowtide log topics`; where it should be there, see whether the connector or capture runs.",
                 ) from None
-
-    def _brokers(self, seconds: float) -> None:
-        if not self._client.list_topics(timeout=seconds).brokers:
-            raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
 
     def create_topic(self, topic: str, partitions: int, settings: Mapping[str, str] | None = None) -> None:
         """Create it where it is absent, with as many copies as told. Raises RowtideError where it is another."""
@@ -163,11 +176,10 @@ class Cluster:
             return
         chosen = _TOPIC_SETTINGS | {"min.insync.replicas": "2" if self._replication > 2 else "1"} | dict(settings or {})
         new = NewTopic(topic, num_partitions=partitions, replication_factor=self._replication, config=chosen)
-        client = self._client
 
-        def attempt(seconds: float) -> None:
+        def created(client: AdminClient, seconds: float) -> None:
             try:
-                client.create_topics([new], request_timeout=seconds)[topic].result()
+                answer(client.create_topics([new], request_timeout=seconds)[topic], seconds)
             except KafkaException as failure:
                 code = failure.args[0].code()
                 if code == KafkaError.TOPIC_ALREADY_EXISTS:
@@ -184,7 +196,7 @@ class Cluster:
                     ) from None
                 raise
 
-        self._contact.persist(f"creating the topic {topic}", attempt, poll=client.poll)
+        self._ask(f"creating the topic {topic}", created)
         self._await_created(topic)
         self._known.pop(topic, None)
 
@@ -239,18 +251,18 @@ class Cluster:
 
     def setting(self, topic: str, name: str) -> str:
         """A setting of a topic; empty where these credentials may not ask for it."""
-        client, resource = self._client, ConfigResource(ConfigResource.Type.TOPIC, topic)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
 
-        def attempt(seconds: float) -> str:
+        def told(client: AdminClient, seconds: float) -> str:
             try:
-                found = client.describe_configs([resource], request_timeout=seconds)[resource].result()
+                found = answer(client.describe_configs([resource], request_timeout=seconds)[resource], seconds)
             except KafkaException as failure:
                 if failure.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     return ""
                 raise
             return str(found[name].value)
 
-        return self._contact.persist(f"asking for {name} of {topic}", attempt, poll=client.poll)
+        return self._ask(f"asking for {name} of {topic}", told)
 
     # --- offsets ---
 
@@ -294,45 +306,41 @@ class Cluster:
             return {}
         isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
 
-        def attempt(seconds: float) -> dict[TopicPartition, int]:
-            client = self._client
+        def found(client: AdminClient, seconds: float) -> dict[TopicPartition, int]:
             futures = client.list_offsets(
                 {Place(place.topic, place.partition): spec for place in places},
                 isolation_level=isolation,
                 request_timeout=seconds,
             )
-            try:
-                return {
-                    TopicPartition(p.topic, p.partition): int(_result(p.topic, f).offset) for p, f in futures.items()
-                }
-            except KafkaException as failure:
-                client.poll(0)
-                if failure.args[0].code() in _STALE:
-                    self._renew(client)
-                raise
+            return {
+                TopicPartition(p.topic, p.partition): int(_present(p.topic, f, seconds).offset)
+                for p, f in futures.items()
+            }
 
         what = f"asking for the offsets of {', '.join(sorted({place.topic for place in places}))}"
-        return self._confirmed(lambda: self._contact.persist(what, attempt))
+        return self._confirmed(lambda: self._ask(what, found))
 
     def remove_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Remove the records before the offsets."""
         if not offsets:
             return
-        client = self._client
         places = [Place(place.topic, place.partition, offset) for place, offset in offsets.items()]
 
-        def attempt(seconds: float) -> None:
+        def removed(client: AdminClient, seconds: float) -> None:
             for future in client.delete_records(places, request_timeout=seconds).values():
-                future.result()
+                answer(future, seconds)
 
         names = sorted({place.topic for place in offsets})
-        self._contact.persist(f"removing old records of {', '.join(names)}", attempt, poll=client.poll)
+        self._ask(f"removing old records of {', '.join(names)}", removed)
 
-    def hint(self, group: str, positions: Mapping[TopicPartition, int]) -> Any:
-        """Send a group's offsets; returns the future."""
+    def hint(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
+        """Tell a group's offsets, in one attempt. Raises KafkaException."""
         places = [Place(place.topic, place.partition, offset) for place, offset in positions.items()]
         request = ConsumerGroupTopicPartitions(group, places)
-        return self._client.alter_consumer_group_offsets([request], request_timeout=10)[group]
+        future = self._client.alter_consumer_group_offsets([request], request_timeout=_HINT)[group]
+        for place in answer(future, _HINT).topic_partitions:
+            if place.error is not None:
+                raise KafkaException(place.error)
 
 
 class _MissingTopicError(Exception):
@@ -343,10 +351,28 @@ class _MissingTopicError(Exception):
         self.topic = topic
 
 
-def _result(topic: str, future: Any) -> Any:
+def answer(future: Any, seconds: float) -> Any:
+    """What a request for `seconds` came to. Raises KafkaException, one that passes where the library has lost it.
+
+    That happens after brokers were silent for a while; waited for without a limit, it would be waited for for ever.
+    """
     try:
-        return future.result()
+        return future.result(seconds + _LOST)
+    except TimeoutError:
+        raise KafkaException(KafkaError(_NO_ANSWER)) from None
+
+
+def _present(topic: str, future: Any, seconds: float) -> Any:
+    """The same of a request about a topic. Raises _MissingTopicError."""
+    try:
+        return answer(future, seconds)
     except KafkaException as failure:
         if unknown(failure.args[0]):
             raise _MissingTopicError(topic) from None
         raise
+
+
+def _known(client: AdminClient, seconds: float) -> None:
+    """Raise KafkaException where a broker that has just started does not know of itself yet."""
+    if not client.list_topics(timeout=seconds).brokers:
+        raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))

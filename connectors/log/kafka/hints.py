@@ -45,9 +45,7 @@ class Hints:
                     return
                 positions, self._pending = self._pending, None
             try:
-                for place in self._cluster.hint(self._group, positions).result().topic_partitions:
-                    if place.error is not None:
-                        raise KafkaException(place.error)  # noqa: TRY301
+                self._cluster.hint(self._group, positions)
             except (KafkaException, RowtideError) as error:
                 if not self._failing:
                     name = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
