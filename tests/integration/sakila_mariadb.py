@@ -77,9 +77,7 @@ class Traffic:
         self.may_truncate = threading.Event()  # a snapshot of Debezium's does not survive it
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
-        self._threads = [
-            threading.Thread(target=self._work, args=(random.Random(seed * 10 + n), n)) for n in range(2)
-        ]
+        self._threads = [threading.Thread(target=self._work, args=(random.Random(seed * 10 + n), n)) for n in range(2)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
