@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -111,7 +113,7 @@ class KafkaBroker(Server):
         configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self.folder / "log4j2.properties").write_text(LOGGING)
         if not (self.folder / "data" / "meta.properties").exists():
-            tool = "kafka.tools.StorageTool"
-            identity = self.run_tool(tool, "random-uuid").split()[-1]
-            self.run_tool(tool, "format", "-t", identity, "-c", str(configuration))
+            # An id as Kafka writes it; one that begins with a hyphen it would take for an option.
+            identity = "a" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+            self.run_tool("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(configuration))
         return configuration
