@@ -187,7 +187,7 @@ def test_every_route_leads_to_the_same_models(
     kafka = {"ROWTIDE_LOG__KIND": "kafka", "ROWTIDE_LOG__SERVERS": broker.servers}
     routes = {
         name: open_route(folder, server.ensure_database(f"{domain.name}_{name}"), ROWTIDE_SOURCE__DSN=dsn, **log)
-        for name, dsn, log in (("postgres", postgres, {}), ("mariadb", source, {}), ("kafka", source, kafka))
+        for name, dsn, log in (("postgres", postgres, {}), ("kafka", source, kafka))
     }
     link = Proxy(server.folder / ".s.PGSQL.5432")
     reached = {
