@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Test files at once; each process has servers of its own.
-JOBS ?= 2
+# Test files at once, each process with servers of its own: one more than two cores, for tests wait as often as they work.
+JOBS ?= 3
 
 .PHONY: help demo test test-fast kills lint bench lock wheel stack stack-jars stack-mariadb clean
 help: ## list the targets

@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import structlog
+from xdist.scheduler import LoadFileScheduling
 
 from connectors.embedded import EmbeddedPostgres
 from deploy.stack.connect import KafkaConnect
@@ -111,6 +113,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--batches", type=int, default=300, help="random batches for each synthetic domain")
     parser.addoption("--huge", type=int, default=100_000, help="rows of a huge transaction; a million takes minutes")
     parser.addoption("--kills", type=int, default=100, help="how often the worker is killed")
+
+
+# These share one Kafka Connect, whose start takes longer than most tests.
+_SHARING = {"test_debezium.py", "test_debezium_postgres.py", "test_routes.py"}
+
+
+class _Files(LoadFileScheduling):
+    """The tests of a file go to one process, those of the files that share something as if they were one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "sharing" if Path(file).name in _SHARING else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _Files(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 # What a test stands on, that which takes longest first.
