@@ -175,7 +175,7 @@ class Traffic:
         self.done = 0
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(0.02):  # as fast as it can, it would outrun the daemon of a slow machine
             try:
                 self._place.execute(*random_change(self._rng))
             except (psycopg.errors.UniqueViolation, pymysql.err.IntegrityError):

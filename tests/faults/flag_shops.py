@@ -102,7 +102,7 @@ class People(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self._ended.wait(self._rng.choice([0.0, 0.005, 0.02])):
+            while not self._ended.wait(self._rng.choice([0.01, 0.02, 0.05])):
                 with contextlib.suppress(psycopg.OperationalError, pymysql.err.OperationalError, ConnectionError):
                     self._act()
         except BaseException as error:  # noqa: BLE001 - raised where the thread is joined

@@ -56,7 +56,7 @@ def test_a_second_connection_never_sees_half_a_transaction(database: str, tmp_pa
 
     def load() -> None:
         number = 0
-        while not done.is_set():
+        while not done.wait(0.002):
             number += 1
             chosen = rng.sample(list(amounts), 3)
             for account in chosen[1:]:
