@@ -4,7 +4,7 @@ Nothing outside is done while a transaction on the state database is open. Each 
 
 1. tell: append to the log what is known and was not told,
 2. settle: send again, or look up, every request whose outcome is not recorded,
-3. push: take up pending customers that are due, page by page, and bring them as far as they come; settle after each page,
+3. push: take up pending customers that are due, page by page, and bring them as far as they come,
 4. tell what came of them; in a long push about once a second, while others are under way.
 
 Rounds wait where no company is connected, where it is paused, stopped or not looked through, where QuickBooks answers nobody
@@ -221,8 +221,6 @@ class Lane:
             after = page[-1]
             self._check_leading(connection)
             pushed += len(work.push(page, along=along))
-            # Soon, while QuickBooks knows their requestids: else each of a batch has to go alone, and a load stands still meanwhile.
-            settled += work.settle(along)
             told += pushing.tell(self._app, store)
         told += pushing.tell(self._app, store)
         self._report(work, settled, pushed, told)
