@@ -116,7 +116,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # These share one Kafka Connect, whose start takes longer than most tests.
-_SHARING = {"test_debezium.py", "test_debezium_postgres.py", "test_routes.py"}
+_SHARING = {f"tests/integration/test_{name}.py" for name in ("debezium", "debezium_postgres", "routes")}
 
 
 class _Files(LoadFileScheduling):
@@ -124,7 +124,7 @@ class _Files(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "sharing" if Path(file).name in _SHARING else file
+        return "sharing" if file in _SHARING else file
 
 
 @pytest.hookimpl(optionalhook=True)
