@@ -180,22 +180,25 @@ def test_a_paused_broker(fragile: KafkaBroker, topic: str) -> None:
 
 
 class Forgetful(AdminClient):
-    """A client that never answers its first question about topics, as the library at times after an outage."""
+    """Of these clients the first never answers about topics, as the library's at times after an outage."""
 
-    made = 0
+    made = lost = 0
 
     def __init__(self, *settings: Any, **more: Any) -> None:
         super().__init__(*settings, **more)
-        type(self).made += 1
-        self._first = self.made == 1
+        Forgetful.made += 1
+        self._is_first = Forgetful.made == 1
 
     def describe_topics(self, *asked: Any, **more: Any) -> dict[str, Future[Any]]:
         found = super().describe_topics(*asked, **more)
-        return {name: Future() for name in found} if self._first else found
+        if not self._is_first:
+            return found
+        Forgetful.lost += 1
+        return {name: Future() for name in found}
 
 
 def test_a_request_that_the_client_loses(broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked anew, by another client."""
+    """It is asked anew by another client; the one that has lost it is asked nothing more."""
     monkeypatch.setattr(cluster, "AdminClient", Forgetful)
     monkeypatch.setattr(cluster, "_LOST", 0.1)
     topic = f"k-{uuid.uuid4().hex[:12]}"
@@ -203,7 +206,8 @@ def test_a_request_that_the_client_loses(broker: KafkaBroker, monkeypatch: pytes
     log.create_topic(topic)
     assert log.append(topic, [Message(None, b"1", 1)], source_position="1") == 1
     assert log.source_position(topic) == "1"
-    assert Forgetful.made == 2
+    # There may be a third: a topic that is just made has its leader made known in steps, which renews the client too.
+    assert Forgetful.lost == 1
     log.close()
 
 
