@@ -22,6 +22,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from connectors.errors import RowtideError
+from connectors.listening import listen
 from daemon.api.guard import CHALLENGE, presented
 from daemon.api.tokens import Keys
 from daemon.api.web import create_api, is_served
@@ -231,18 +232,11 @@ def _refuse_exposed(apps: Sequence[App]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off for sockets whose protocol is named: else each answer waits 40 ms for its rest.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
-        sock.listen()  # who asks before the server has started waits for it
+        return listen(host, port)
     except OSError as error:
-        sock.close()
         kind = PortTakenError if error.errno == errno.EADDRINUSE else RowtideError
         raise kind(
             f"The page cannot listen on {host}:{port}: {error.strerror}.",
             hint="Set web.port (ROWTIDE_WEB__PORT) to a free port, or web.enabled = false.",
         ) from None
-    return sock

@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connectors.errors import RowtideError
+from connectors.listening import listen
 from connectors.quickbooks.simulator.simulator import Simulator
 from connectors.quickbooks.simulator.web import BREAK, create_app
 
@@ -62,14 +63,9 @@ def serve(simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0, allow
             f"The simulator listens on loopback only, not on {host}: whoever reaches it can do anything in it.",
             hint="Use --host 127.0.0.1, or say --allow-remote inside a network of its own.",
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off for sockets whose protocol is named: else each answer waits 40 ms for its rest.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
+        sock = listen(host, port)
     except OSError as error:
-        sock.close()
         raise SimulatorPortError(
             f"The simulator cannot listen on {host}:{port}: {error.strerror}.", hint="Name a free port with --port."
         ) from None
