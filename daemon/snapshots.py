@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connectors.event import Boundary, Truncate
+from connectors.event import SNAPSHOT, Boundary, Truncate
 from connectors.log import TopicPartition
 from consumers.reader import decode
 
@@ -31,7 +31,7 @@ def newest(app: App, place: TopicPartition) -> int | None:
             event = decode(decoder, record)
             if isinstance(event, Truncate):
                 emptied.add(event.table)
-            elif isinstance(event, Boundary) and event.transaction.startswith("snapshot:"):
+            elif isinstance(event, Boundary) and event.transaction.startswith(SNAPSHOT):
                 if event.status == "BEGIN":
                     begun, emptied = (record.offset, event.transaction), set()
                 elif begun is not None and begun[1] == event.transaction and emptied >= tables:

@@ -14,6 +14,7 @@ from connectors.event.encode import (
     encode_truncate,
 )
 from connectors.event.types import (
+    SNAPSHOT,
     UNAVAILABLE,
     Boundary,
     Change,
@@ -29,6 +30,7 @@ from connectors.event.types import (
 )
 
 __all__ = [
+    "SNAPSHOT",
     "UNAVAILABLE",
     "Boundary",
     "Change",

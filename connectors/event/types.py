@@ -66,6 +66,9 @@ class Truncate(msgspec.Struct, frozen=True):
     ends: bool = False
 
 
+SNAPSHOT = "snapshot:"  # so begin the names of the transactions in which our captures tell the rows of whole tables
+
+
 class Boundary(msgspec.Struct, frozen=True):
     """The beginning or end of a source transaction; between both, everything in the topic belongs to it.
 

@@ -17,11 +17,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from connectors.event import Boundary, Change, Event, Ignored
+from connectors.event import SNAPSHOT, Boundary, Change, Event, Ignored
 from connectors.log import Record, TopicPartition
 from consumers.engine.units import Parked, Put, Unit, is_half, is_other_half
-
-_SNAPSHOT = "snapshot:"  # so begin the names that captures give to what they read of whole tables
 
 
 class Waits(NamedTuple):
@@ -55,17 +53,16 @@ class Partition:
         "_back",
         "_begun",
         "_blind",
+        "_half",
         "_named",
         "_put",
         "_reached",
-        "_remembered",
         "_resumes",
         "_since",
         "_torn",
         "_touched",
         "_unsure",
         "_waits",
-        "half",
         "incomplete",
         "place",
         "transaction",
@@ -75,12 +72,11 @@ class Partition:
     def __init__(self, place: TopicPartition, put: Put, waits: Waits) -> None:
         self.place = place
         self.unit: Unit | None = None
-        self.half: Unit | None = None  # a deletion that may be the first half of a changed key
+        self._half: Unit | None = None  # a deletion that may be the first half of a changed key
         self.transaction = ""  # the furthest one that has begun: with its end the unit is complete
         self.incomplete = 0
         self._put = put
         self._waits = waits
-        self._remembered = waits.transactions
         self._begun: OrderedDict[str, int] = OrderedDict()  # transactions begun lately, with their times
         self._reached = 0  # the latest business time that a boundary has told, in ms
         self._touched = 0.0
@@ -97,7 +93,7 @@ class Partition:
 
     def boundary(self, record: Record, event: Boundary, moment: float, units: list[Unit]) -> None:
         """Take a beginning or an end; `moment` is now, in seconds."""
-        if self.half is not None:
+        if self._half is not None:
             self._put_half(units)
         self._touched = moment
         begins, ts_ms, unit = event.status == "BEGIN", event.ts_ms, self.unit
@@ -129,7 +125,7 @@ class Partition:
     def _begin(self, record: Record, event: Boundary, moment: float, units: list[Unit]) -> None:
         """See to which unit a transaction belongs that begins: a new one, unless there is an open one afterwards."""
         name, begun = event.transaction, self._begun
-        if name.startswith(_SNAPSHOT):
+        if name.startswith(SNAPSHOT):
             # What was open will not end: its rows are read anew, and only with these it is whole.
             self.transaction, self._back = name, False
             begun.clear()
@@ -139,7 +135,7 @@ class Partition:
                 self._go_back(moment)
             else:
                 self.transaction = name
-        elif self.transaction.startswith(_SNAPSHOT):
+        elif self.transaction.startswith(SNAPSHOT):
             return  # it is streamed within the snapshot, and seen with it
         elif name == self.transaction:
             self._back = False
@@ -147,10 +143,10 @@ class Partition:
             if not self._back:
                 self._go_back(moment)
             if not self._was_sent(event, moment):
-                self._give_up(record.offset, units)
+                self._give_up(self.unit, record.offset, units)
                 self.transaction = name
         begun[name] = event.ts_ms
-        if len(begun) > self._remembered:
+        if len(begun) > self._waits.transactions:
             begun.popitem(last=False)
 
     # --- a connector that has gone back ---
@@ -179,10 +175,8 @@ class Partition:
         # MySQL tells when a transaction's statement began, not when it was committed: not quite the order of its log.
         return event.ts_ms <= self._reached + (self._waits.again * 1000 if self._blind else 0)
 
-    def _give_up(self, offset: int, units: list[Unit]) -> None:
-        """What is open goes on as it is, up to an offset."""
-        unit = self.unit
-        assert unit is not None  # noqa: S101 - nobody asks otherwise
+    def _give_up(self, unit: Unit, offset: int, units: list[Unit]) -> None:
+        """The open unit goes on as it is, up to an offset."""
         unit.positions[self.place] = max(offset, unit.positions.get(self.place, 0))
         self.incomplete += 1
         self.end(unit, units)
@@ -192,7 +186,7 @@ class Partition:
     @property
     def open(self) -> bool:
         """Whether something waits for its rest."""
-        return self.unit is not None or self.half is not None
+        return self.unit is not None or self._half is not None
 
     def left(self, moment: float, units: list[Unit]) -> None:
         """Records of the partition have been taken, and those of another one follow, or none."""
@@ -209,19 +203,19 @@ class Partition:
     def wait(self, moment: float, units: list[Unit]) -> None:
         """Let go on what has waited for long enough."""
         waits, silent = self._waits, moment - self._touched
-        if self.half is not None and silent >= waits.half:
+        if self._half is not None and silent >= waits.half:
             self._put_half(units)
         unit = self.unit
-        if unit is None or self.transaction.startswith(_SNAPSHOT) or (self._resumes and not self._back):
+        if unit is None or self.transaction.startswith(SNAPSHOT) or (self._resumes and not self._back):
             return
         if silent >= (waits.patience if self._back and (self._unsure or not self._torn) else waits.silence):
-            self._give_up(unit.changes[-1].record.offset + 1 if unit.changes else 0, units)
+            self._give_up(unit, unit.changes[-1].record.offset + 1 if unit.changes else 0, units)
 
     # --- events without boundaries ---
 
     def single(self, record: Record, event: Event | Parked, units: list[Unit]) -> None:
         """Take an event while no transaction is open."""
-        half = self.half
+        half = self._half
         if half is not None:
             if isinstance(event, Ignored):  # a tombstone goes with its deletion
                 half.add(record, event)
@@ -234,11 +228,11 @@ class Partition:
         unit = Unit()
         unit.add(record, event)
         if is_half(event):
-            self.half = unit
+            self._half = unit
         else:
             self._put(self, unit, units)
 
     def _put_half(self, units: list[Unit]) -> None:
-        half, self.half = self.half, None
+        half, self._half = self._half, None
         if half is not None:
             self._put(self, half, units)

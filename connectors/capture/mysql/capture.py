@@ -30,7 +30,7 @@ from connectors.capture.mysql.snapshot import Snapshot
 from connectors.capture.mysql.stream import SchemaChange, Stream
 from connectors.capture.mysql.writer import Writer
 from connectors.capture.running import CaptureStoppedError, Progress, Reporter, SourceUnavailableError, keep_running
-from connectors.event import encode_boundary, encode_foreign_keys
+from connectors.event import SNAPSHOT, encode_boundary, encode_foreign_keys
 from connectors.log import Log, Message
 from connectors.table import Table
 
@@ -188,7 +188,7 @@ class MySQLCapture:
         if added:
             for name in added:
                 check_table(declared[name], self._found, self._dsn.database)
-            unit = position.snapshot or f"snapshot:{position.gtids or position.file}:{added[0]}"
+            unit = position.snapshot or f"{SNAPSHOT}{position.gtids or position.file}:{added[0]}"
             if not position.snapshot:
                 now = self._writer.now_ms()
                 messages.append(Message(*encode_boundary("BEGIN", unit, now), now))

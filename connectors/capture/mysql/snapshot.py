@@ -29,7 +29,7 @@ from connectors.capture.mysql.rows import Row, key_of
 from connectors.capture.mysql.types import Convert, Shape
 from connectors.capture.mysql.writer import CHUNK, CHUNK_BYTES, Writer
 from connectors.capture.running import CaptureStoppedError, Reporter
-from connectors.event import encode_boundary, encode_change, encode_heartbeat, encode_truncate
+from connectors.event import SNAPSHOT, encode_boundary, encode_change, encode_heartbeat, encode_truncate
 from connectors.log import Message
 from connectors.table import Table
 
@@ -87,7 +87,7 @@ class Snapshot:
         connection = connect(self._dsn, cursor=SSCursor, read_timeout=None)
         try:
             gtids, place, exact = self._open(connection)
-            unit = f"snapshot:{gtids if gtids and self._server.mariadb else f'{place.file}:{place.offset}'}"
+            unit = f"{SNAPSHOT}{gtids if gtids and self._server.mariadb else f'{place.file}:{place.offset}'}"
             position = Position(
                 "snapshot",
                 gtids,

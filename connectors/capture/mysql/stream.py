@@ -29,7 +29,7 @@ from connectors.capture.mysql.refusals import (
 from connectors.capture.mysql.rows import RowReader, key_of
 from connectors.capture.mysql.tablemap import table_map, table_name
 from connectors.capture.mysql.writer import CHUNK, CHUNK_BYTES, Writer
-from connectors.event import encode_boundary, encode_change, encode_heartbeat, encode_truncate
+from connectors.event import SNAPSHOT, encode_boundary, encode_change, encode_heartbeat, encode_truncate
 from connectors.failpoints import failpoint
 from connectors.log import Message
 from connectors.table import Table
@@ -415,7 +415,7 @@ class Stream:
         """Begin to read tables again behind a change of the schema."""
         now = self._writer.now_ms()
         position = self._position().with_(**change.changes)
-        unit = position.snapshot or f"snapshot:{position.gtids or f'{position.file}:{position.offset}'}"
+        unit = position.snapshot or f"{SNAPSHOT}{position.gtids or f'{position.file}:{position.offset}'}"
         tables = change.reread
         messages = list(change.messages)
         if not position.snapshot:

@@ -33,7 +33,7 @@ from connectors.capture.running import (
     SourceUnavailableError,
     keep_running,
 )
-from connectors.event import encode_boundary, encode_heartbeat
+from connectors.event import SNAPSHOT, encode_boundary, encode_heartbeat
 from connectors.failpoints import failpoint
 from connectors.log import Log
 from connectors.table import Table
@@ -197,7 +197,7 @@ class PostgresCapture:
         position = moved(
             position, phase="snapshot", marks=marks, tables=lacking, emptying=True, wanted=(), snapshot=unit
         )
-        writer.append([encode_boundary("BEGIN", f"snapshot:{unit}", now)], now, position)
+        writer.append([encode_boundary("BEGIN", f"{SNAPSHOT}{unit}", now)], now, position)
         log.info("snapshot.extended", source=self._name, tables=lacking)
         return position
 
@@ -250,7 +250,7 @@ class PostgresCapture:
                 emptying=emptying,
                 snapshot=lsn,
             )
-            writer.append([encode_boundary("BEGIN", f"snapshot:{lsn}", now)], now, position)
+            writer.append([encode_boundary("BEGIN", f"{SNAPSHOT}{lsn}", now)], now, position)
             log.info("snapshot.started", source=self._name, lsn=format_lsn(lsn))
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -259,7 +259,7 @@ class PostgresCapture:
                     return None
         failpoint("snapshot_read")
         position = Position("stream", lsn, reached=lsn, marks=marks)
-        writer.append([encode_boundary("END", f"snapshot:{lsn}", now)], now, position)
+        writer.append([encode_boundary("END", f"{SNAPSHOT}{lsn}", now)], now, position)
         log.info("snapshot.completed", source=self._name)
         return position
 

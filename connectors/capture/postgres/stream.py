@@ -14,7 +14,7 @@ from connectors.capture.postgres.replication import Replication
 from connectors.capture.postgres.rows import Rows
 from connectors.capture.postgres.writer import CHUNK, CHUNK_BYTES, Encoded, Writer, moved
 from connectors.capture.running import CaptureStoppedError
-from connectors.event import encode_boundary, encode_heartbeat, encode_truncate
+from connectors.event import SNAPSHOT, encode_boundary, encode_heartbeat, encode_truncate
 from connectors.failpoints import failpoint
 
 log = structlog.get_logger()
@@ -202,7 +202,7 @@ class Stream:
     def _caught_up(self) -> None:
         """Close the snapshot's unit: the stream has passed all that the resumed reading can have seen."""
         now = self._writer.now_ms()
-        end = encode_boundary("END", f"snapshot:{self._position.snapshot}", now)
+        end = encode_boundary("END", f"{SNAPSHOT}{self._position.snapshot}", now)
         position = moved(self._position, phase="stream", snapshot=0, until=0)
         self._writer.append([end], now, position)
         self._position = position
