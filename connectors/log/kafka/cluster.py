@@ -75,7 +75,7 @@ class Cluster:
             client = self._contact.build(AdminClient)
 
         def nodes(seconds: float) -> list[str]:
-            return [node.host for node in answer(client.describe_cluster(request_timeout=seconds), seconds).nodes]
+            return [node.host for node in _answer(client.describe_cluster(request_timeout=seconds), seconds).nodes]
 
         found = self._contact.persist("asking who belongs to the cluster", nodes, poll=client.poll)
         # What the first server names is where the rows would go.
@@ -113,14 +113,7 @@ class Cluster:
 
     def topics(self) -> dict[str, int]:
         """The topics with their partitions, without Kafka's internal ones and ours for positions."""
-
-        def listed(client: AdminClient, seconds: float) -> dict[str, Any]:
-            listing = client.list_topics(timeout=seconds)
-            if not listing.brokers:  # it has just started and knows of nothing yet
-                raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
-            return dict(listing.topics)
-
-        found = self._ask("listing the topics", listed)
+        found = self._ask("listing the topics", _listed)
         return {
             name: len(topic.partitions)
             for name, topic in sorted(found.items())
@@ -150,7 +143,7 @@ class Cluster:
             try:
                 return ask()
             except _MissingTopicError as missing:
-                self._ask("waiting for the brokers to find each other", _known)
+                self._ask("waiting for the brokers to find each other", _listed)
                 deadline = deadline or time.monotonic() + self._contact.patience
                 known = missing.topic in self._known or missing.topic in self._expected
                 if known and time.monotonic() < deadline:
@@ -179,7 +172,7 @@ class Cluster:
 
         def created(client: AdminClient, seconds: float) -> None:
             try:
-                answer(client.create_topics([new], request_timeout=seconds)[topic], seconds)
+                _answer(client.create_topics([new], request_timeout=seconds)[topic], seconds)
             except KafkaException as failure:
                 code = failure.args[0].code()
                 if code == KafkaError.TOPIC_ALREADY_EXISTS:
@@ -255,7 +248,7 @@ class Cluster:
 
         def told(client: AdminClient, seconds: float) -> str:
             try:
-                found = answer(client.describe_configs([resource], request_timeout=seconds)[resource], seconds)
+                found = _answer(client.describe_configs([resource], request_timeout=seconds)[resource], seconds)
             except KafkaException as failure:
                 if failure.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     return ""
@@ -328,7 +321,7 @@ class Cluster:
 
         def removed(client: AdminClient, seconds: float) -> None:
             for future in client.delete_records(places, request_timeout=seconds).values():
-                answer(future, seconds)
+                _answer(future, seconds)
 
         names = sorted({place.topic for place in offsets})
         self._ask(f"removing old records of {', '.join(names)}", removed)
@@ -338,7 +331,7 @@ class Cluster:
         places = [Place(place.topic, place.partition, offset) for place, offset in positions.items()]
         request = ConsumerGroupTopicPartitions(group, places)
         future = self._client.alter_consumer_group_offsets([request], request_timeout=_HINT)[group]
-        for place in answer(future, _HINT).topic_partitions:
+        for place in _answer(future, _HINT).topic_partitions:
             if place.error is not None:
                 raise KafkaException(place.error)
 
@@ -351,7 +344,7 @@ class _MissingTopicError(Exception):
         self.topic = topic
 
 
-def answer(future: Any, seconds: float) -> Any:
+def _answer(future: Any, seconds: float) -> Any:
     """What a request for `seconds` came to. Raises KafkaException, one that passes where the library has lost it.
 
     That happens after brokers were silent for a while; waited for without a limit, it would be waited for for ever.
@@ -365,14 +358,16 @@ def answer(future: Any, seconds: float) -> Any:
 def _present(topic: str, future: Any, seconds: float) -> Any:
     """The same of a request about a topic. Raises _MissingTopicError."""
     try:
-        return answer(future, seconds)
+        return _answer(future, seconds)
     except KafkaException as failure:
         if unknown(failure.args[0]):
             raise _MissingTopicError(topic) from None
         raise
 
 
-def _known(client: AdminClient, seconds: float) -> None:
-    """Raise KafkaException where a broker that has just started does not know of itself yet."""
-    if not client.list_topics(timeout=seconds).brokers:
+def _listed(client: AdminClient, seconds: float) -> dict[str, Any]:
+    """The topics. Raises KafkaException where a broker has just started and knows neither of them nor of itself."""
+    listing = client.list_topics(timeout=seconds)
+    if not listing.brokers:
         raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
+    return dict(listing.topics)
