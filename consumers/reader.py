@@ -53,6 +53,11 @@ class Chunk(NamedTuple):
     incomplete: int = 0
     records: Sequence[Record] = ()
 
+    @property
+    def is_last(self) -> bool:
+        """Whether there is nothing more for now: neither to read nor held back for its rest."""
+        return self.at_end and not self.open
+
 
 class Reader:
     """Reads, decodes and assembles, at most a few chunks ahead.

@@ -154,7 +154,7 @@ class Worker:
                     units = []
                     pieces = self._piece(unit, begun=pieces)
                 self._apply(units)
-                if chunk.at_end and not chunk.open:
+                if chunk.is_last:
                     if until_idle:
                         return
                     self._tick_if_due()

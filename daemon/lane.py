@@ -215,9 +215,7 @@ class Lane:
 
         settled, pushed = work.settle(along), 0
         after = ""
-        while (
-            not over.is_set() and not work.blocked and not work.silent and (page := store.due(after, limit=self._page))
-        ):
+        while not over.is_set() and not work.is_halted and (page := store.due(after, limit=self._page)):
             after = page[-1]
             self._check_leading(connection)
             pushed += len(work.push(page, along=along))
@@ -238,7 +236,7 @@ class Lane:
         last, now = work.store.last_sweep(), self._app.outside.now()
         if last is None:
             work.store.swept(now)
-        elif now - last > _SWEEP and not work.blocked and not work.silent and not self._stop.is_set():
+        elif now - last > _SWEEP and not work.is_halted and not self._stop.is_set():
             reconciling.look(work, quick=True)
 
     def _prune(self, connection: Connection) -> None:

@@ -137,6 +137,11 @@ class Work:
         """Whether QuickBooks answers no more: nothing is begun until `outage.require_answers` has found that it does."""
         return self.unanswered >= SILENT
 
+    @property
+    def is_halted(self) -> bool:
+        """Whether nothing more is begun, for whichever of both."""
+        return bool(self.blocked) or self.silent
+
     # --- before ---
 
     def prepare(self) -> None:
@@ -274,7 +279,7 @@ class Work:
 
     def _member(self, group: Sequence[str], *, together: bool, due_only: bool, reactivate: bool) -> list[Item]:
         """Work on some records in one session."""
-        if self.stop.is_set() or self.blocked or self.silent:
+        if self.stop.is_set() or self.is_halted:
             return []
         store = self._members.get()
         try:

@@ -113,7 +113,7 @@ class Build:
                 self.events += self._engine.absorb(chunk.units)
                 done()
                 failpoint("replay_absorbed")
-                if chunk.at_end and not chunk.open:
+                if chunk.is_last:
                     break
         finally:
             reader.close()

@@ -29,8 +29,8 @@ _INACTIVE = "the customer was deactivated in QuickBooks"
 _ABSENT = "the customer is no longer in QuickBooks: deleted, or merged into another"
 NO_NAME = "every display name it may have is taken in QuickBooks"
 
-# A batch that got one answer as a whole is sent again as a whole.
 _NO_ANSWER = frozenset({Verdict.UNKNOWN, Verdict.RETRY})
+# A batch that got one answer as a whole is sent again as a whole.
 _OF_ALL = frozenset({Verdict.UNKNOWN, Verdict.RETRY, Verdict.THROTTLED, Verdict.BLOCKED})
 
 
