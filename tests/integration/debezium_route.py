@@ -33,12 +33,12 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLES = list(load_domain("rental").tables.values())
 PATIENCE = 240.0  # seconds; the machine may be busy with other tests
 
+PER_TABLE = ["--per-table", "--set", "tombstones.on.delete=true"]
 # One topic for each table, with everything that makes messages differ from those of the one topic.
-PER_TABLE = [
-    "--per-table",
+WITH_SCHEMAS = [
+    *PER_TABLE,
     "--set", "key.converter.schemas.enable=true",
     "--set", "value.converter.schemas.enable=true",
-    "--set", "tombstones.on.delete=true",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from debezium_route import TABLES, Route
+from debezium_route import PER_TABLE, TABLES, Route
 from sakila_mariadb import NEW, Traffic, load, rows
 
 from connectors.embedded import EmbeddedPostgres
@@ -16,14 +16,13 @@ from deploy.stack.kafka import KafkaBroker
 from deploy.stack.mariadb import MariaDB
 
 SOURCE = "dbz_sakila"
-PER_TABLE = ["--per-table", "--set", "tombstones.on.delete=true"]  # with schemas: see the test with PostgreSQL
 
 
 @pytest.fixture
 def routes(
     server: EmbeddedPostgres, broker: KafkaBroker, connect: KafkaConnect, mariadb: MariaDB, sakila: Path, tmp_path: Path
 ) -> Iterator[dict[str, Route]]:
-    """One topic for all, and one for each table with tombstones, from one source."""
+    """One topic for all, and one for each table with tombstones, from one source; with schemas: see PostgreSQL's."""
     load(mariadb, sakila, SOURCE)
     dsn = mariadb.create_capture_user(TABLES, database=SOURCE, user="debezium").replace("mysql://", "mariadb://")
     made = {

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import psycopg
 import pytest
-from debezium_route import PER_TABLE, TABLES, Route
+from debezium_route import TABLES, WITH_SCHEMAS, Route
 from domain_folder import write_domain
 from postgres_source import PostgresServer
 from postgres_types import TYPES as ALL_TYPES
@@ -95,7 +95,7 @@ def routes(
     dsn = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{shop_server.link.port}/sakila"
     made = {
         name: Route(name, tmp_path, server.ensure_database(name), dsn, broker, connect, extra)
-        for name, extra in {"dbz_pg_one": [], "dbz_pg_many": PER_TABLE}.items()
+        for name, extra in {"dbz_pg_one": [], "dbz_pg_many": WITH_SCHEMAS}.items()
     }
     yield made
     for route in made.values():

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
+from assembling import Clock
 
 from connectors.event import Boundary, Change, Event
 from connectors.log import Record, TopicPartition
@@ -15,16 +16,6 @@ from consumers.engine.units import Unit
 
 PLACE = TopicPartition("t", 0)
 State = dict[str, str]
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Source:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
+from assembling import Clock
 
 from connectors.event import Boundary, Change, Event, Ignored, Truncate
 from connectors.log import Record, TopicPartition
@@ -23,16 +24,6 @@ PLACES = {
 }
 LINES = [place for places in PLACES.values() for place in places]
 Log = dict[TopicPartition, list[tuple[Record, Event]]]
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Connector:

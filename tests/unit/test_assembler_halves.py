@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from assembling import Clock, ops, taken
 
 from connectors.event import Boundary, Change, Event, Ignored
 from connectors.log import Record, TopicPartition
@@ -14,16 +15,6 @@ PLACE, OTHER = TopicPartition("shop.item", 0), TopicPartition("shop.rental", 0)
 TOMBSTONE = Ignored("tombstone")
 
 
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 def deletion(place: int | None, table: str = "item") -> Change:
     at = None if place is None else ("binlog.1", place, 0)
     return Change(table, "d", (str(place),), None, 1, cascades=True, place=at)
@@ -31,14 +22,6 @@ def deletion(place: int | None, table: str = "item") -> Change:
 
 def creation(place: int, table: str = "item") -> Change:
     return Change(table, "c", ("9",), ("9",), 1, cascades=True, place=("binlog.1", place, 0))
-
-
-def taken(target: Assembler, events: list[Event], first: int = 0, place: TopicPartition = PLACE) -> list[Unit]:
-    return target.take((Record(*place, first + n, 1, None, None), event) for n, event in enumerate(events))
-
-
-def ops(units: list[Unit]) -> list[str]:
-    return ["".join(placed.event.op for placed in unit.changes) for unit in units]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 9])
@@ -51,7 +34,7 @@ def test_a_changed_key_is_one_unit(chunk: int, tombstones: bool) -> None:
         events += [event, TOMBSTONE] if tombstones and event.op == "d" else [event]
     target, units = Assembler(now=Clock()), list[Unit]()
     for first in range(0, len(events), chunk):
-        units += taken(target, events[first : first + chunk], first)
+        units += taken(target, PLACE, events[first : first + chunk], first)
     assert ops([unit for unit in units if unit.changes]) == ["c", "dc", "d", "dc", "c"]
     positions = [unit.positions[PLACE] for unit in units]
     assert positions == sorted(positions)
@@ -63,7 +46,7 @@ def test_a_deletion_alone_waits_for_a_moment() -> None:
     """At the log's end it goes on after a second; nothing stands behind it until then."""
     clock = Clock()
     target = Assembler(now=clock)
-    assert taken(target, [deletion(1), TOMBSTONE]) == []
+    assert taken(target, PLACE, [deletion(1), TOMBSTONE]) == []
     clock.seconds += Waits().half - 0.1
     assert target.idle() == []
     assert target.open
@@ -80,14 +63,14 @@ def test_a_deletion_alone_waits_for_a_moment() -> None:
 def test_another_event_lets_it_go(after: Event) -> None:
     """What is not its other half stays a unit of its own."""
     target = Assembler(now=Clock())
-    first = taken(target, [deletion(1), after])[0]
+    first = taken(target, PLACE, [deletion(1), after])[0]
     assert (ops([first]), first.positions) == (["d"], {PLACE: 1})
 
 
 def test_where_there_are_no_halves_nothing_waits() -> None:
     """PostgreSQL's deletions, and what other partitions bring meanwhile."""
     target = Assembler(now=Clock())
-    assert ops(taken(target, [deletion(None)])) == ["d"]
-    assert taken(target, [deletion(1)], 1) == []
-    assert ops(taken(target, [creation(1, "rental")], 0, OTHER)) == ["c"]
-    assert ops(taken(target, [creation(1)], 2)) == ["dc"]
+    assert ops(taken(target, PLACE, [deletion(None)])) == ["d"]
+    assert taken(target, PLACE, [deletion(1)], 1) == []
+    assert ops(taken(target, OTHER, [creation(1, "rental")])) == ["c"]
+    assert ops(taken(target, PLACE, [creation(1)], 2)) == ["dc"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from assembling import ops, taken
 
 from connectors.event import Boundary, Change, Event
-from connectors.log import Record, TopicPartition
+from connectors.log import TopicPartition
 from consumers.engine.assembler import Assembler
-from consumers.engine.units import Unit
 
 OWN, ENDS = TopicPartition("shop.item", 0), TopicPartition("shop.transaction", 0)
 
@@ -18,14 +18,6 @@ def deletion(place: int, order: int | None = None) -> Change:
 
 def creation(place: int, order: int | None = None) -> Change:
     return Change("item", "c", ("9",), ("9",), 1, "7", cascades=True, place=("binlog.1", place, 0), order=order)
-
-
-def taken(assembler: Assembler, place: TopicPartition, events: list[Event], first: int = 0) -> list[Unit]:
-    return assembler.take((Record(*place, first + n, 1, None, None), event) for n, event in enumerate(events))
-
-
-def ops(units: list[Unit]) -> list[str]:
-    return ["".join(placed.event.op for placed in unit.changes) for unit in units]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 9])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from assembling import taken
 
 from connectors.event import Boundary, Change, Event, Truncate
-from connectors.log import Record, TopicPartition
+from connectors.log import TopicPartition
 from consumers.engine.assembler import Assembler
-from consumers.engine.units import Unit
 
 PLACE = TopicPartition("t", 0)
 
@@ -20,22 +20,17 @@ def boundary(status: str, transaction: str) -> Boundary:
     return Boundary(status, transaction, 1)  # type: ignore[arg-type]
 
 
-def taken(assembler: Assembler, events: list[Event], first: int = 0) -> list[Unit]:
-    """The units of events that stand at offsets from `first` on."""
-    return assembler.take((Record("t", 0, first + n, 1, None, None), event) for n, event in enumerate(events))
-
-
 @pytest.mark.parametrize("open_", ["7", "snapshot:1"])
 def test_a_snapshot_takes_what_is_open_into_its_unit(open_: str) -> None:
     """Half a transaction, or half of the snapshot before, is never visible without the rows that are read anew."""
     assembler = Assembler()
     begun: list[Event] = [boundary("BEGIN", open_), change("half", open_)]
     anew: list[Event] = [boundary("BEGIN", "snapshot:2"), Truncate("item", 1), change("1", op="r"), change("2", op="r")]
-    assert taken(assembler, [*begun, *anew]) == []
-    (unit,) = taken(assembler, [boundary("END", "snapshot:2")], first=6)
+    assert taken(assembler, PLACE, [*begun, *anew]) == []
+    (unit,) = taken(assembler, PLACE, [boundary("END", "snapshot:2")], first=6)
     assert [placed.event for placed in unit.changes] == [begun[1], *anew[1:]]
     assert unit.positions == {PLACE: 7}
-    (after,) = taken(assembler, [boundary("BEGIN", "8"), change("3", "8"), boundary("END", "8")], first=7)
+    (after,) = taken(assembler, PLACE, [boundary("BEGIN", "8"), change("3", "8"), boundary("END", "8")], first=7)
     assert (after.events, after.positions) == (1, {PLACE: 10})
     assert not assembler.open
 
@@ -50,6 +45,6 @@ def test_streamed_transactions_within_a_snapshot_stay_in_its_unit() -> None:
         change("1", "7"),
         boundary("END", "7"),
     ]
-    assert taken(assembler, events) == []
-    (unit,) = taken(assembler, [boundary("END", "snapshot:1")], first=5)
+    assert taken(assembler, PLACE, events) == []
+    (unit,) = taken(assembler, PLACE, [boundary("END", "snapshot:1")], first=5)
     assert unit.events == 2

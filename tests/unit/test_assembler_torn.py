@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
+from assembling import Clock, taken
 
 from connectors.event import Boundary, Change, Event, Heartbeat, Truncate
 from connectors.log import Record, TopicPartition
@@ -15,16 +16,6 @@ from consumers.engine.units import Unit
 
 PLACE, OTHER = TopicPartition("t", 0), TopicPartition("other", 0)
 WAITS = Waits()
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 def begin(number: int, ts_ms: int | None = None) -> Boundary:
@@ -55,12 +46,7 @@ class Topic(NamedTuple):
     def grow(self, *events: Event) -> list[Unit]:
         first = len(self.events)
         self.events.extend(events)
-        return take(self.target, self.events, first)
-
-
-def take(target: Assembler, events: list[Event], first: int = 0) -> list[Unit]:
-    records = (Record(*PLACE, number, 1, None, None) for number in range(first, len(events)))
-    return target.take(zip(records, events[first:], strict=True))
+        return taken(self.target, PLACE, events, first)
 
 
 @pytest.fixture
@@ -129,7 +115,7 @@ def test_a_restart_in_the_middle_begins_before_the_half(topic: Topic, read: int)
     assert position == len(whole(1, 2))
     topic.events[position:] = [begin(3), change(3, 1), *whole(1, 2, 3)]
     anew = Assembler(now=topic.clock)
-    (unit,) = take(anew, topic.events, position)
+    (unit,) = taken(anew, PLACE, topic.events[position:], position)
     assert unit.positions == {PLACE: len(topic.events)}
     assert anew.incomplete == 0
 
