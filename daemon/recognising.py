@@ -13,7 +13,6 @@ import structlog
 
 from connectors.quickbooks import adopt, naming, resolve
 from connectors.quickbooks.adopt import Match
-from connectors.quickbooks.client import quoted
 from connectors.quickbooks.customer import Wished
 from connectors.quickbooks.decide import created_at
 from consumers.engine.sqltext import quote
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from daemon.pushing import Work
 
 log = structlog.get_logger()
-_IDS = 100  # asked for in one query
 
 
 def recognise(work: Work, records: Sequence[str]) -> int:
@@ -38,10 +36,7 @@ def recognise(work: Work, records: Sequence[str]) -> int:
         return 0
     wishes = work.store.wishes(strange)
     ids = sorted({wished.known_id for wished in wishes.values() if wished.known_id} - set(_owned(work, wishes)))
-    entities = []
-    for start in range(0, len(ids), _IDS):
-        listed = ", ".join(quoted(id_) for id_ in ids[start : start + _IDS])
-        entities += resolve.paged(work.client, f"Id IN ({listed}) AND Active IN (true, false)")
+    entities = list(resolve.by_ids(work.client, ids).values())
     found = [one for one in adopt.match(wishes, {}, entities).matches if _is_ours(work, wishes[one.record], one)]
     if found:
         # Which real name a name was chosen for is not known any more: it stays where it may, else another is chosen.

@@ -130,7 +130,8 @@ def look(work: Work, *, quick: bool) -> Seen:
     entities, partial = _entities(work, quick=quick)
     helds, wishes = work.store.helds(), work.store.wishes()
     found = reconcile.compare(helds, wishes, entities, partial=partial)
-    found = [one for one in found if one.kind != "gone" or resolve.by_id(work.client, one.quickbooks_id) is None]
+    there = resolve.by_ids(work.client, [one.quickbooks_id for one in found if one.kind == "gone"])
+    found = [one for one in found if one.kind != "gone" or one.quickbooks_id not in there]
     work.store.swept(began)
     seen = Seen(found, len(entities), partial, helds)
     log.info("customers.reconciled", looked_at=seen.customers, found=dict(seen.counts))

@@ -68,7 +68,7 @@ class Outcomes:
         self._heard(any(answer.verdict not in _NO_ANSWER or answer.code is not None for _, answer in answered))
         verdicts = {answer.verdict for _, answer in answered}
         whole = len(verdicts) == 1 and verdicts <= _OF_ALL
-        look_up: list[Item] = []
+        look_up, stale, gone = list[Item](), list[Item](), list[Item]()
         for item, answer in answered:
             refused = answer.verdict is Verdict.FEW_RETRIES
             item.request = replace(
@@ -79,15 +79,18 @@ class Outcomes:
             item.refusal = answer if is_doubt else None
             if ruling is Ruling.LOOK_UP or is_doubt or self._is_worth_asking(item, ruling):
                 look_up.append(item)
+            elif ruling is Ruling.READ:
+                stale.append(item)
+            elif ruling is Ruling.GONE:
+                gone.append(item)
             else:
                 self._rule(item, ruling, answer, whole=whole)
         self.record()
         named = [item for item in look_up if item.open.operation == "create" or item.open.name]
         if named:
             self.look_up(named)
-        for item in look_up:
-            if item not in named and not item.over:
-                self._reread(item)
+        self.reread([*stale, *(item for item in look_up if item not in named)])
+        self._resolve_gone(gone)
         self.record()
 
     @property
@@ -116,10 +119,6 @@ class Outcomes:
             self._settle(item, known.name_refused(item.held, item.open), "name taken")
         elif ruling is Ruling.REFUSED:
             self._refused(item, answer)
-        elif ruling is Ruling.READ:
-            self._reread(item)
-        elif ruling is Ruling.GONE:
-            self._resolve_gone(item)
         elif ruling is Ruling.PUT_BACK:
             self.counts.throttled += 1
             self.blocked = answer.reason or str(answer.verdict)
@@ -168,28 +167,12 @@ class Outcomes:
     def _lacks_definitions(self) -> None:
         self.company = replace(self.company, has_definitions=False)
 
-    def _reread(self, item: Item) -> None:
-        """If the customer holds what was sent it was carried out; else the change is made anew on what is there."""
-        entity = self.by_id(item)
-        if item.over:
-            return
-        if entity is None or decide.inactive(entity):
-            self._settle(item, self._parked(item, _ABSENT if entity is None else _INACTIVE), "gone")
-        elif decide.judge_read(item.open, entity) is Ruling.APPLIED:
-            self._applied(item, entity)
-        elif item.open.refusals >= decide.FEW:
-            self._settle(item, self._parked(item, "QuickBooks could not process it (6000)"), "refused 6000")
-        else:
-            self._settle(item, known.read(item.held, entity), "made anew")
-
-    def _resolve_gone(self, item: Item) -> None:
-        entity = self.by_id(item)
-        if item.over:
-            return
-        reason = _ABSENT if entity is None else _INACTIVE
-        if entity is not None and not decide.inactive(entity):
-            reason = "QuickBooks says that something is gone, and the customer is there (610)"
-        self._settle(item, self._parked(item, reason), "gone")
+    def _resolve_gone(self, items: Sequence[Item]) -> None:
+        for item, entity in self.by_id(items):
+            reason = _ABSENT if entity is None else _INACTIVE
+            if entity is not None and not decide.inactive(entity):
+                reason = "QuickBooks says that something is gone, and the customer is there (610)"
+            self._settle(item, self._parked(item, reason), "gone")
 
     # --- questions ---
 
@@ -251,13 +234,26 @@ class Outcomes:
             held = self._parked(item, "QuickBooks could not process it (6000)", held)
         self._settle(item, held, "given up")
 
-    def by_id(self, item: Item) -> Entity | None:
-        """The customer as it is; the item is over where QuickBooks could not be asked."""
+    def reread(self, items: Sequence[Item]) -> None:
+        """Of customers that hold what was sent it was carried out; else the change is made anew on what is there."""
+        for item, entity in self.by_id(items):
+            if entity is None or decide.inactive(entity):
+                self._settle(item, self._parked(item, _ABSENT if entity is None else _INACTIVE), "gone")
+            elif decide.judge_read(item.open, entity) is Ruling.APPLIED:
+                self._applied(item, entity)
+            elif item.open.refusals >= decide.FEW:
+                self._settle(item, self._parked(item, "QuickBooks could not process it (6000)"), "refused 6000")
+            else:
+                self._settle(item, known.read(item.held, entity), "made anew")
+
+    def by_id(self, items: Sequence[Item]) -> list[tuple[Item, Entity | None]]:
+        """The customers as they are, None for those that are not there; nothing, and all is over, where nobody answers."""
         try:
-            return resolve.by_id(self._client, str(item.held.quickbooks_id))
+            found = resolve.by_ids(self._client, [str(item.held.quickbooks_id) for item in items])
         except QuickBooksError as error:
-            self._unasked([item], error)
-            return None
+            self._unasked(items, error)
+            return []
+        return [(item, found.get(str(item.held.quickbooks_id))) for item in items]
 
     def _unasked(self, items: Sequence[Item], error: QuickBooksError) -> None:
         is_blocked = isinstance(error, QuickBooksBlockedError)

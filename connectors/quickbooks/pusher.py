@@ -130,7 +130,10 @@ class Pusher:
         if named and not self._outcomes.look_up(named, resend=True):
             self._outcomes.record()
             return
-        for item in old:
+        # What an update without a name left behind shows in the customer: what is lacking goes with the next request.
+        self._outcomes.reread([item for item in old if item not in named])
+        self._outcomes.record()
+        for item in named:
             # A batch that may be forgotten is not sent again: its operations are, each by itself.
             if item.request is not None:
                 item.request = replace(item.request, batch_id=None, position=None)
@@ -144,6 +147,7 @@ class Pusher:
     def _plan(self, items: Sequence[Item]) -> None:
         """Store the next request of each record; finish those that need none."""
         going: list[tuple[Item, Request]] = []
+        unread: list[Item] = []
         for item in items:
             if item.wished is None:
                 self._outcomes.leave(item)
@@ -160,9 +164,10 @@ class Pusher:
                 held = known.finished(item.held, item.wished, planned.remarks, self._now(), self._by)
                 self._outcomes.finish(item, held)
             elif planned.step is Next.READ:
-                self._read_first(item)
+                unread.append(item)
             else:
                 self._outcomes.park(item, NO_NAME)
+        self._read_first(unread)
         self._outcomes.record()
         if going:
             self._begin(going)
@@ -189,15 +194,13 @@ class Pusher:
         placed = {request.requestid: request for request in batched(fit)}
         return [placed.get(request.requestid, request) for request in requests]
 
-    def _read_first(self, item: Item) -> None:
-        """What a customer of the map holds is not known: what it holds now counts as sent."""
-        entity = self._outcomes.by_id(item)
-        if item.over:
-            return
-        if entity is None or decide.inactive(entity):
-            self._outcomes.park_unusable(item, entity)
-        elif item.wished is not None:
-            item.held = known.read(item.held, entity, known_of(entity, item.wished))
+    def _read_first(self, items: Sequence[Item]) -> None:
+        """What customers of the map hold is not known: what they hold now counts as sent."""
+        for item, entity in self._outcomes.by_id(items):
+            if entity is None or decide.inactive(entity):
+                self._outcomes.park_unusable(item, entity)
+            elif item.wished is not None:
+                item.held = known.read(item.held, entity, known_of(entity, item.wished))
 
     # --- sending ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from connectors.quickbooks.customer import Entity
 from connectors.quickbooks.decide import SKEW, Found
 
 KINDS = ("Customer", "Vendor", "Employee")  # a display name is unique among all of them
-_NAMES = 30  # names of one question
+_NAMES, _IDS = 30, 100  # of one question
 _ROWS = 1000  # of one answer at most
 
 
@@ -25,9 +25,7 @@ class Questions(Protocol):
 def who_has(client: Questions, names: Sequence[str]) -> list[Found]:
     """Everything that has one of the names, inactive or not. Raises as `QuickBooksClient.query`."""
     found: list[Found] = []
-    wanted = list(dict.fromkeys(names))
-    for start in range(0, len(wanted), _NAMES):
-        listed = ", ".join(quoted(name) for name in wanted[start : start + _NAMES])
+    for listed in _listed(names, _NAMES):
         for kind in KINDS:
             where = f"DisplayName IN ({listed}) AND Active IN (true, false)"
             found += [
@@ -43,11 +41,20 @@ def made_since(client: Questions, moment: float) -> list[Found]:
     return [Found("Customer", row) for row in paged(client, where)]
 
 
-def by_id(client: Questions, quickbooks_id: str) -> Entity | None:
-    """A customer, an inactive one too; None where there is none: it was deleted, or merged into another."""
-    where = f"Id = {quoted(quickbooks_id)} AND Active IN (true, false)"
-    rows = client.query(f"SELECT * FROM Customer WHERE {where} MAXRESULTS 1")
-    return rows[0] if rows else None
+def by_ids(client: Questions, ids: Sequence[str]) -> dict[str, Entity]:
+    """Customers by their ids, inactive ones too. Those that are lacking were deleted, or merged into others."""
+    rows: list[Entity] = []
+    for listed in _listed(ids, _IDS):
+        where = f"Id IN ({listed}) AND Active IN (true, false)"
+        rows += client.query(f"SELECT * FROM Customer WHERE {where} MAXRESULTS {_ROWS}")
+    return {str(row.get("Id")): row for row in rows}
+
+
+def _listed(texts: Sequence[str], most: int) -> Iterator[str]:
+    """Each once, as the lists of as many questions as it takes."""
+    wanted = list(dict.fromkeys(texts))
+    for start in range(0, len(wanted), most):
+        yield ", ".join(quoted(text) for text in wanted[start : start + most])
 
 
 def paged(client: Questions, where: str) -> list[Mapping[str, Any]]:

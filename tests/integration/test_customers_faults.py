@@ -107,6 +107,28 @@ def test_what_quickbooks_has_forgotten_is_looked_up_before_it_is_sent_again(data
         assert room.pushed()["member:2"][1] == made["Ann Lee2x"]
 
 
+def test_forgotten_batches_of_updates_take_one_question_each(database: str, tmp_path: Path) -> None:
+    """What was carried out is seen in the customers; the rest goes in batches again, none by itself."""
+    with club(database, tmp_path, Simulator(retention=60)) as room:
+        people = [{"id": n, "first": "Ann", "last": f"Lee{n // 30}x {n}", "phone": "1"} for n in range(60)]
+        room.put(*people)
+        room.rounds()
+        fault(room, "lost_after", match='"2-0"', operation="batch")
+        fault(room, "lost_before", match='"2-1"', operation="batch")
+        room.put(*({**one, "phone": f"2-{int(one['id']) // 30}"} for one in people))
+        room.round()
+        assert room.unsettled() == 60
+        room.clock.advance(3600)
+        before = room.simulator.requests.operations.copy()
+        room.rounds()
+        assert sorted(phones(room).values()) == ["2-0"] * 30 + ["2-1"] * 30
+        assert room.simulator.company.created == 60
+        assert room.unsettled() == 0
+        since = room.simulator.requests.operations - before
+        # A third question is for the customer types, once an hour.
+        assert (since["query"], since["batch"], since["create"], since["update"]) == (3, 1, 0, 0)
+
+
 def test_a_customer_made_by_hand_is_never_taken_for_ours(room: Club) -> None:
     """Who has the name since before, or with other values, keeps their customer; the record takes the next name."""
     fault(room, "lost_before", match="Lee1x")

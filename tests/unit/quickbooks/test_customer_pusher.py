@@ -112,7 +112,7 @@ class Books:
         rows = list(self.customers.values()) if "FROM Customer" in statement else []
         if " FROM Vendor " in statement:
             rows = [{"Id": "v", "DisplayName": name} for name in self.strangers]
-        if "Id = " in statement:
+        if "Id IN (" in statement:
             return [row for row in rows if f"'{row['Id']}'" in statement]
         if "CreateTime" in statement:
             return [dict(row) for row in rows]
