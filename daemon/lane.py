@@ -3,8 +3,8 @@
 Nothing outside is done while a transaction on the state database is open. Each round is a list:
 
 1. tell: append to the log what is known and was not told,
-2. settle: send again, or look up, every request whose outcome is not recorded,
-3. push: take up pending customers that are due, page by page, and bring them as far as they come,
+2. push: take up pending customers that are due, page by page, and bring them as far as they come,
+3. settle, beside each page: send again, or look up, every request whose outcome is not recorded,
 4. tell what came of them; in a long push about once a second, while others are under way.
 
 Rounds wait where no company is connected, where it is paused, stopped or not looked through, where QuickBooks answers nobody
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -213,14 +214,17 @@ class Lane:
             told += pushing.tell(self._app, store)
             self._say_whether_answered(connection, current.realm_id, waits=True)
 
-        settled, pushed = work.settle(along), 0
-        after = ""
-        while not over.is_set() and not work.is_halted and (page := store.due(after, limit=self._page)):
-            after = page[-1]
+        settled = pushed = 0
+        page = [""]
+        while page and not over.is_set() and not work.is_halted:
             self._check_leading(connection)
-            pushed += len(work.push(page, along=along))
+            # Each page takes along what has become doubtful meanwhile: it neither waits for a long load's end, when
+            # QuickBooks may have forgotten its requestids, nor does the load wait for it.
+            doubtful, page = store.unsettled(), store.due(page[-1], limit=self._page)
+            worked_on = [item.held.record for item in work.push(page, settling=doubtful, along=along)]
+            settled += len(set(chain(*doubtful)).intersection(worked_on))
+            pushed += len(set(page).intersection(worked_on))
             told += pushing.tell(self._app, store)
-        told += pushing.tell(self._app, store)
         self._report(work, settled, pushed, told)
         self._look(work)
         if work.blocked:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -51,6 +52,7 @@ _LOOK = 0.1
 _ALONG = 1.0  # seconds between what is done along with a long push, and it takes a tenth of the time at most
 
 Along = Callable[[], object]
+Task = Callable[[], list[Item]]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -192,14 +194,15 @@ class Work:
 
     # --- working ---
 
-    def settle(self, along: Along = lambda: None) -> int:
-        """Settle what has no recorded outcome and is due. Returns how many records that were; `along` as for `push`."""
-        return len(self._share_out(self.store.unsettled(), together=True, along=along))
+    def settle(self) -> int:
+        """Settle what has no recorded outcome and is due. Returns how many records that were."""
+        return len(self.push([], settling=self.store.unsettled()))
 
     def push(
         self,
         records: Sequence[str],
         *,
+        settling: Sequence[Sequence[str]] = (),
         due_only: bool = True,
         reactivate: bool = False,
         along: Along = lambda: None,
@@ -208,6 +211,7 @@ class Work:
 
         Args:
             records: to bring.
+            settling: records besides that have requests without a recorded outcome, those of one batch together.
             due_only: whether what is not due is left out.
             reactivate: take their customers back into use first.
             along: done about once a second meanwhile, in this thread; what it raises ends the push.
@@ -219,43 +223,38 @@ class Work:
         groups = [list(records[start : start + size]) for start in range(0, len(records), size)]
         if size > 1 and len(groups[-1]) < BATCH:
             groups[-1:] = [[record] for record in groups[-1]]
-        return self._share_out(groups, due_only=due_only, reactivate=reactivate, along=along)
 
-    def _share_out(
-        self,
-        groups: Sequence[Sequence[str]],
-        *,
-        together: bool = False,
-        due_only: bool = True,
-        reactivate: bool = False,
-        along: Along,
-    ) -> list[Item]:
+        def settle(group: Sequence[str]) -> list[Item]:
+            return self._member(group, together=len(group) > 1)
+
+        def bring(group: Sequence[str]) -> list[Item]:
+            return self._member(group, due_only=due_only, reactivate=reactivate)
+
+        return self._share_out([*(partial(settle, g) for g in settling), *(partial(bring, g) for g in groups)], along)
+
+    def _share_out(self, tasks: Sequence[Task], along: Along) -> list[Item]:
         along = _now_and_then(along)
-
-        def one(group: Sequence[str]) -> list[Item]:
-            return self._member(group, together=together, due_only=due_only, reactivate=reactivate)
-
-        if len(groups) == 1 or self._threads == 1:
+        if len(tasks) == 1 or self._threads == 1:
             alone: list[Item] = []
-            for group in groups:
-                alone += self._tried(one, group)
+            for task in tasks:
+                alone += self._tried(task)
                 along()
             return alone
-        waiting, items, failures = deque(groups), list[Item](), list[Exception]()
+        waiting, items, failures = deque(tasks), list[Item](), list[Exception]()
 
         def follow() -> None:
             while not failures:
                 try:
-                    group = waiting.popleft()
+                    task = waiting.popleft()
                 except IndexError:
                     return
                 try:
-                    items.extend(self._tried(one, group))
+                    items.extend(self._tried(task))
                 except Exception as error:  # noqa: BLE001 - raised in the thread that shares out
                     failures.append(error)
 
         # Threads that do not keep the process from ending: a request under way is settled by the next process.
-        threads = [start_thread(follow) for _ in range(min(self._threads, len(groups)))]
+        threads = [start_thread(follow) for _ in range(min(self._threads, len(tasks)))]
         grace = _GRACE
         while any(thread.is_alive() for thread in threads) and grace > 0:
             next(thread for thread in threads if thread.is_alive()).join(_LOOK)
@@ -271,19 +270,21 @@ class Work:
         return list(items)
 
     @staticmethod
-    def _tried(one: Callable[[Sequence[str]], list[Item]], group: Sequence[str]) -> list[Item]:
+    def _tried(task: Task) -> list[Item]:
         try:
-            return one(group)
+            return task()
         except ClaimLostError:
             return []  # whoever took over goes on
 
-    def _member(self, group: Sequence[str], *, together: bool, due_only: bool, reactivate: bool) -> list[Item]:
+    def _member(
+        self, group: Sequence[str], *, together: bool = False, due_only: bool = True, reactivate: bool = False
+    ) -> list[Item]:
         """Work on some records in one session."""
         if self.stop.is_set() or self.is_halted:
             return []
         store = self._members.get()
         try:
-            items = store.claim(group, together=together and len(group) > 1, due_only=due_only)
+            items = store.claim(group, together=together, due_only=due_only)
             if not items:
                 return []
             try:
