@@ -43,7 +43,7 @@ def timed(dsn: str, folder: Path, simulator: Simulator) -> Iterator[Room]:
                 super().run()
 
         def join(self, timeout: float | None = None) -> None:
-            with clock.blocked():
+            with clock.joining(self):
                 super().join(timeout)
 
     simulated = SimpleNamespace(**{**vars(threading), "Thread": Participant})

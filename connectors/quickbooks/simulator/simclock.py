@@ -2,8 +2,8 @@
 
 A thread takes part while it is inside `participant()`. Time advances to the earliest end of a sleep as soon as every
 participant sleeps. A thread that is not a participant takes part only while it sleeps, so one thread alone never
-waits. A participant that waits for another thread by other means than this clock (a join, a queue, a future) says so
-with `blocked()`; otherwise time stands still, and after `guard` real seconds the sleepers fail.
+waits. A participant that waits for another by other means than this clock says so with `joining()`, or with `blocked()`
+where it cannot say for whom; otherwise time stands still, and after `guard` real seconds the sleepers fail.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class SimClock:
         self._lock = threading.RLock()
         self._participants: dict[threading.Thread, int] = {}
         self._sleepers: dict[threading.Thread, _Sleeper] = {}
+        self._joined: dict[threading.Thread, threading.Thread] = {}
 
     def now(self) -> float:
         """Seconds since 1970."""
@@ -110,8 +111,24 @@ class SimClock:
                 self._settle()
 
     @contextmanager
+    def joining(self, other: threading.Thread) -> Iterator[None]:
+        """This thread waits for the end of another: it holds time as soon as that one takes part no more."""
+        me = threading.current_thread()
+        with self._lock:
+            self._joined[me] = other
+            self._settle()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._joined[me]
+
+    @contextmanager
     def blocked(self) -> Iterator[None]:
-        """This thread waits for others by means that the clock does not see: it does not hold time meanwhile."""
+        """This thread waits for others by means that the clock does not see: it does not hold time meanwhile.
+
+        Nor between their end and its waking: time may jump then. Where it waits for one thread, `joining` is exact.
+        """
         me = threading.current_thread()
         with self._lock:
             depth = self._participants.pop(me, 0)
@@ -146,7 +163,10 @@ class SimClock:
             sleeper.bell.notify()
         if called or any(sleeper.awake for sleeper in self._sleepers.values()):
             return  # somebody is about to work
-        working = any(thread not in self._sleepers for thread in self._participants)
+        working = any(
+            thread not in self._sleepers and self._joined.get(thread) not in self._participants
+            for thread in self._participants
+        )
         impatient = self._patience is not None and time.monotonic() > self._touched + self._patience
         if self._sleepers and (not working or impatient):
             self._set(min(sleeper.until for sleeper in self._sleepers.values()))

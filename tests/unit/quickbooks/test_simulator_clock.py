@@ -85,6 +85,20 @@ def test_blocked_lets_time_pass() -> None:
         assert clock.now() == 7.0
 
 
+def test_who_joins_goes_on_at_the_moment_of_the_others_end() -> None:
+    """Time does not run ahead to others who sleep, between the end of the one and the waking of the other."""
+    clock = SimClock(0.0)
+    over = threading.Event()
+    with clock.participant():
+        other = clock.thread(lambda: clock.wait(over, 1000))
+        thread = clock.thread(lambda: clock.sleep(7))
+        with clock.joining(thread):
+            thread.join(10)
+        assert clock.now() == 7.0
+        over.set()
+    other.join(10)
+
+
 def test_a_thread_that_died_holds_nothing() -> None:
     clock = SimClock(0.0)
     dead = threading.Thread(target=lambda: clock.participant().__enter__())
