@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import generators
 from psycopg.pq import ExecStatus
 
+from connectors import pipe as pipes
 from connectors.log import Log, Record, TopicPartition
 from consumers.engine.analysis import Analysis
 from consumers.engine.engine import Applied, Engine
@@ -75,10 +75,10 @@ class Statements:
         """Record what the engine sends within the block."""
         arrivals: list[float] = []
         thread = threading.get_ident()
-        fetch = generators.fetch_many  # by which a pipe takes each answer
+        answered: Any = pipes._answer  # noqa: SLF001 - measured from outside
 
-        def noted(pgconn: Any) -> Any:
-            answer = yield from fetch(pgconn)
+        def noted(*arguments: Any) -> Any:
+            answer = answered(*arguments)
             if threading.get_ident() == thread:
                 arrivals.append(time.perf_counter())
             return answer
@@ -96,12 +96,12 @@ class Statements:
                     spent.seconds += at - before
                     before = at
 
-        generators.fetch_many = noted
+        pipes._answer = noted  # type: ignore[assignment] # noqa: SLF001
         try:
             with _sending(engine, send):
                 yield
         finally:
-            generators.fetch_many = fetch
+            pipes._answer = answered  # noqa: SLF001
 
     def by_part(self, parts: Parts) -> dict[str, Spent]:
         """Summed up by part, the costliest first."""

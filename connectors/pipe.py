@@ -8,13 +8,13 @@ Hence this stands on the layer below, `psycopg.pq`: all statements leave in one 
 
 from __future__ import annotations
 
+import select
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
-from psycopg import generators
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus
 
@@ -22,6 +22,7 @@ Rows: TypeAlias = Sequence[tuple[Any, ...]]
 _Result: TypeAlias = "psycopg.pq.abc.PGresult"
 _Known: TypeAlias = tuple[str, tuple[int, ...]]  # a statement, by its text and the types of its parameters
 _PREPARED = 500  # statements that a pipe keeps prepared; beyond it the longest unused one goes
+_CANCELLING = 5.0  # seconds for the server to stop what is not wanted any more
 _numbers = count()  # a prepared statement's name is its connection's, which may have several pipes
 
 
@@ -137,9 +138,13 @@ class Pipe:
                         pgconn.send_query_prepared(self._prepared.get(known) or fresh[known], values, formats)
                     asked.append(None)
                 pgconn.pipeline_sync()
-                answers = connection.wait(_conversation(pgconn, len(asked) + 1))
+                answers = _answers(pgconn, len(asked) + 1)
                 if not connection.closed:
                     pgconn.exit_pipeline_mode()
+            except KeyboardInterrupt:
+                connection.cancel_safe(timeout=_CANCELLING)  # else the server would work on, for nobody
+                connection.close()
+                raise
             except BaseException:
                 connection.close()  # what is half said cannot be taken up again
                 raise
@@ -165,7 +170,7 @@ class Pipe:
             self.later(f"DEALLOCATE {unused.decode()}", prepare=False)
 
 
-def _conversation(pgconn: psycopg.pq.abc.PGconn, count: int) -> Generator[Any, Any, list[_Result]]:
+def _answers(pgconn: psycopg.pq.abc.PGconn, wanted: int) -> list[_Result]:
     """Talk to the server until so many answers are there; each is one result.
 
     Fewer where the server tells why it ends the connection. Raises psycopg.OperationalError where it does not.
@@ -173,11 +178,31 @@ def _conversation(pgconn: psycopg.pq.abc.PGconn, count: int) -> Generator[Any, A
     found: list[_Result] = []
     lost: psycopg.OperationalError | None = None
     try:
-        yield from generators.send(pgconn)
-        while len(found) < count and (answer := (yield from generators.fetch_many(pgconn))):
-            found.append(answer[0])
+        server = select.poll()
+        server.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        while pgconn.flush():
+            if server.poll()[0][1] & ~select.POLLOUT:
+                pgconn.consume_input()  # a server whose answers nobody takes would take nothing more either
+        server.modify(pgconn.socket, select.POLLIN)
+        while len(found) < wanted and (result := _answer(pgconn, server)) is not None:
+            found.append(result)
     except psycopg.OperationalError as error:
         lost = error
-    if len(found) < count and not any(result.status == ExecStatus.FATAL_ERROR for result in found):
+    if len(found) < wanted and not any(result.status == ExecStatus.FATAL_ERROR for result in found):
         raise lost or psycopg.OperationalError("the connection is lost")
     return found
+
+
+def _answer(pgconn: psycopg.pq.abc.PGconn, server: select.poll) -> _Result | None:
+    """The next answer; None where there is none any more. Raises psycopg.OperationalError where the connection is lost.
+
+    psycopg's own waiting does more for each turn to the server than many a statement takes.
+    """
+    for _ in range(2):  # one statement's results end with None, and each has one
+        while pgconn.is_busy():
+            server.poll()
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is not None:
+            return result
+    return None
