@@ -206,12 +206,11 @@ class Engine:
 
     def step(self, moment: int) -> None:
         """Let the clock reach the moment, which is a due time or at least before the next one."""
-        with self._transaction():
+        with self._transaction(moment):
             self._set_clock(moment)
             self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
             self._refresher.refresh(self._pipe, Causes(moments.to_text(moment), DUE))
             self.ledger.read_due()
-            self.ledger.store_clock()
             self._pipe.flush()
             self.ledger.check_due(moment)
 
@@ -254,7 +253,7 @@ class Engine:
         # Where every state counts, rows are computed at the time of the first unit; if none of them changes by
         # itself before the last unit's time, they are the same then.
         moment = first if self._steps else last
-        with self._transaction():
+        with self._transaction(last):
             self._set_clock(moment)
             self._take_due(moment)
 
@@ -342,7 +341,7 @@ class Engine:
         """Open a transaction for a unit that comes in pieces; due times before it are done first."""
         moment = self._times([Unit(ts_ms=moment_ms)])[0]
         self._reach(moment, Applied())
-        self.ledger.begin()
+        self.ledger.begin(moment)
         self._set_clock(moment)
         self._take_due(moment)
 
@@ -420,11 +419,11 @@ class Engine:
             self.ledger.check_due(self.ledger.clock)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """A fenced transaction; if it fails, the engine knows again what the database knows."""
+    def _transaction(self, clock: int | None = None) -> Iterator[None]:
+        """A fenced transaction that leads to this clock; if it fails, the engine knows again what the database knows."""
         before = (self.ledger.known, self._cascades)
         try:
-            self.ledger.begin()
+            self.ledger.begin(clock)
             yield
             self._pipe.flush()
         except (_CutError, MissingRowsError, psycopg.DataError, psycopg.errors.NotNullViolation):

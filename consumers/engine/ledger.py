@@ -19,13 +19,14 @@ from consumers.engine.sqltext import array_literal
 from consumers.engine.statements import next_due_sql
 from consumers.engine.units import Parked, Unit
 
+_BEGIN = "UPDATE rowtide.instance SET clock = coalesce($2, clock) WHERE name = $1 RETURNING epoch"
 _STORE = """
-WITH told AS (UPDATE rowtide.instance SET clock = coalesce($2, clock) WHERE name = $1)
 INSERT INTO rowtide.position AS p (instance, topic, partition, next_offset, mark)
-SELECT $1, * FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::text[])
-    ON CONFLICT (instance, topic, partition)
+{} ON CONFLICT (instance, topic, partition)
     DO UPDATE SET next_offset = EXCLUDED.next_offset, mark = coalesce(EXCLUDED.mark, p.mark)
 """
+_STORE_ONE = _STORE.format("VALUES ($1, $2, $3, $4, $5)")  # what most batches need takes the least time
+_STORE_SEVERAL = _STORE.format("SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[])")
 
 
 class FencedError(RowtideError):
@@ -102,8 +103,11 @@ class Ledger:
         self.read_due()
         self._pipe.flush()
 
-    def begin(self) -> None:
-        """Begin, with the pipe's next flush, and prove then that this is the only writer."""
+    def begin(self, clock: int | None = None) -> None:
+        """Begin, with the pipe's next flush, and prove then that this is the only writer.
+
+        `clock`: how far business time will be at the end, in µs, for what reads no domain's schema; None: as it is.
+        """
 
         def then(rows: Rows) -> None:
             epoch = rows[0][0] if rows else "none"
@@ -114,8 +118,8 @@ class Ledger:
                 )
 
         self._pipe.later("BEGIN", prepare=False)
-        statement = "SELECT epoch FROM rowtide.instance WHERE name = $1 FOR NO KEY UPDATE"
-        self._pipe.later(statement, [self._instance], then)
+        # Both in one statement: who has written the row has it for itself until the end.
+        self._pipe.later(_BEGIN, [self._instance, None if clock is None else moments.to_text(clock)], then)
 
     def read_due(self, of: Sequence[Model] | None = None) -> None:
         """Learn, with the pipe's next flush, when the next row of these models changes by itself."""
@@ -173,28 +177,25 @@ class Ledger:
             self._pipe.later("UPDATE clock SET now = $1", [moments.to_text(moment)])
             self.known = self.known._replace(clock=moment)
 
-    def store_clock(self) -> None:
-        """Tell what reads no domain's schema how far business time is."""
-        if self.clock is not None:
-            self._pipe.later(
-                "UPDATE rowtide.instance SET clock = $2 WHERE name = $1", [self._instance, moments.to_text(self.clock)]
-            )
-
     def store(self, units: Sequence[Unit]) -> None:
-        """Store the positions behind the units, their parked events, and the clock."""
+        """Store the positions behind the units, and their parked events."""
         positions: dict[TopicPartition, int] = {}
         for unit in units:
             positions.update(unit.positions)
             self.park(unit.parked)
-        places = list(positions.items())
-        columns = [
-            array_literal([place.topic for place, _ in places], "text"),
-            array_literal([str(place.partition) for place, _ in places], "integer"),
-            array_literal([str(offset) for _, offset in places], "bigint"),
-            array_literal([self.mark_of(place, offset) for place, offset in places], "text"),
-        ]
-        clock = None if self.clock is None else moments.to_text(self.clock)
-        self._pipe.later(_STORE, [self._instance, clock, *columns])
+        if len(positions) == 1:
+            ((place, offset),) = positions.items()
+            mark = self.mark_of(place, offset)
+            self._pipe.later(_STORE_ONE, [self._instance, place.topic, str(place.partition), str(offset), mark])
+        else:
+            places = list(positions.items())
+            columns = [
+                array_literal([place.topic for place, _ in places], "text"),
+                array_literal([str(place.partition) for place, _ in places], "integer"),
+                array_literal([str(offset) for _, offset in places], "bigint"),
+                array_literal([self.mark_of(place, offset) for place, offset in places], "text"),
+            ]
+            self._pipe.later(_STORE_SEVERAL, [self._instance, *columns])
         self.known = self.known._replace(positions={**self.known.positions, **positions})
 
     def park(self, parked: Sequence[Parked]) -> None:
