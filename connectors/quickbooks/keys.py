@@ -66,7 +66,7 @@ def read_key(file: Path | None) -> Key:
     except OSError as error:
         raise KeyFileError(
             f"The key of QuickBooks' tokens, {place}, cannot be read: {error.strerror}.",
-            hint="`rowtide quickbooks connect` offers to make one; a key that was lost cannot be made again.",
+            hint="`rowtide quickbooks connect --yes` makes one; a key that was lost cannot be made again.",
         ) from None
     try:
         _check(os.fstat(descriptor), place)

@@ -77,8 +77,10 @@ def init(
         if json_output:
             print_json({"domain": app.name, "done": done, "source_lacks": lacking})
             return
-        for line in done or ["nothing to do: everything is there"]:
+        for line in done:
             typer.echo(line)
+        if not done and not lacking:
+            typer.echo("nothing to do: everything is there")
         if lacking:
             typer.echo("The source lacks columns that are written back. These statements add them:")
             for statement in lacking:
