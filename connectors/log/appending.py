@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -12,7 +13,8 @@ from psycopg.pq import TransactionStatus
 
 from connectors.errors import RowtideError
 from connectors.log import UNCHECKED, Expected, FencedError, Message
-from connectors.pipe import Pipe
+from connectors.log.handover import Row
+from connectors.pipe import Pipe, Rows
 
 APPEND_LOCK = 0x6C6F67
 CHANNEL = "rowtide_log"
@@ -23,6 +25,7 @@ WITH place AS (UPDATE rowtide.log_partition SET next_offset = next_offset + $3, 
 INSERT INTO rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value)
 SELECT nextval('rowtide.log_record_id'), $1, $2, first + n - 1, ts_ms, key, value
   FROM place, unnest($5::bigint[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS m(ts_ms, key, value, n)
+RETURNING id, "offset"
 """
 _COPY = 'COPY rowtide.log_record (id, topic_id, partition, "offset", ts_ms, key, value) FROM STDIN'
 _OFFSETS = "SELECT partition, next_offset FROM rowtide.log_partition WHERE topic_id = $1"
@@ -50,10 +53,12 @@ class Appender:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        self.appended: list[Row] = []  # by the last call, where it was a few; else none
         self._pipe = Pipe(connection)
 
     def append(self, place: Place, messages: Iterable[Message], source_position: str | None, expect: Expected) -> int:
         """See `Log`. One transaction."""
+        self.appended = []
         try:
             return self._append(place, messages, source_position, expect)
         finally:
@@ -83,7 +88,11 @@ class Appender:
             pipe.later(_STORE_POSITION, [source_position, place.id])
         pipe.later(f"NOTIFY {CHANNEL}", prepare=False)
         pipe.later("COMMIT", prepare=False)
-        pipe.flush()
+        try:
+            pipe.flush()
+        except BaseException:
+            self.appended = []
+            raise
         return count
 
     def _insert(self, place: Place, messages: Sequence[Message]) -> None:
@@ -93,7 +102,14 @@ class Appender:
             _check(place, partition)
             times = "{" + ",".join([str(message.ts_ms) for message in few]) + "}"
             keys, values = _array([message.key for message in few]), _array([message.value for message in few])
-            self._pipe.later(_INSERT, [place.id, partition, len(few), sum(map(_size, few)), times, keys, values])
+            parameters = [place.id, partition, len(few), sum(map(_size, few)), times, keys, values]
+            self._pipe.later(_INSERT, parameters, partial(self._inserted, place.id, few))
+
+    def _inserted(self, topic_id: int, messages: Sequence[Message], answer: Rows) -> None:
+        self.appended += [
+            (number, topic_id, message.partition, offset, message.ts_ms, message.key, message.value)
+            for message, (number, offset) in zip(messages, answer, strict=True)
+        ]
 
     def _copy(self, place: Place, messages: Iterator[Message]) -> int:
         """Append any number, numbered here. Returns how many."""

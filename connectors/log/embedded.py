@@ -26,7 +26,9 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
-from connectors.log.appending import APPEND_LOCK, CHANNEL, OVERHEAD, Appender, Place
+from connectors.log.appending import APPEND_LOCK, OVERHEAD, Appender, Place
+from connectors.log.handover import Handover
+from connectors.log.listening import Listener
 
 
 class EmbeddedLog:
@@ -36,11 +38,11 @@ class EmbeddedLog:
         self._dsn = dsn
         self._writing = threading.Lock()
         self._reading = threading.Lock()
-        self._waiting = threading.Lock()
         self._writer: psycopg.Connection[tuple[Any, ...]] | None = None
         self._reader: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._listener: psycopg.Connection[tuple[Any, ...]] | None = None
         self._appender: Appender | None = None
+        self._handover = Handover()
+        self._listener = Listener(dsn, self._handover)
         self._topics: dict[str, tuple[int, int]] = {}
         self._names: dict[int, str] = {}
         self._places: dict[frozenset[tuple[TopicPartition, int]], int] = {}
@@ -105,7 +107,10 @@ class EmbeddedLog:
             if self._appender is None or self._appender.connection is not connection:
                 self._appender = Appender(connection)
             place = Place(topic, *self._topic(connection, topic))
-            return self._appender.append(place, messages, source_position, expect)
+            try:
+                return self._appender.append(place, messages, source_position, expect)
+            finally:
+                self._handover.put(self._appender.appended)  # who waits is woken even where the outcome is not known
 
     def source_position(self, topic: str) -> str | None:
         """See `Log`."""
@@ -162,6 +167,9 @@ class EmbeddedLog:
         self, connection: psycopg.Connection[tuple[Any, ...]], after: int, topics: list[int], limit: int
     ) -> Iterator[tuple[Any, ...]]:
         """Records behind an id, by portions: what max_bytes cuts off is not fetched in vain."""
+        if appended := self._handover.take(after):
+            yield from appended
+            return
         portion = min(limit, 1000)
         while True:
             rows = connection.execute(
@@ -240,15 +248,9 @@ class EmbeddedLog:
         return found
 
     def wait(self, timeout: float) -> bool:
-        """See `Log`. Notifications reach other processes too."""
-        with self._waiting:
-            if self._listener is None or self._listener.closed:
-                self._listener = psycopg.connect(self._dsn, autocommit=True)
-                self._listener.execute(f"LISTEN {CHANNEL}")
-                return True  # what was appended before listening began notified nobody
-            for _ in self._listener.notifies(timeout=timeout, stop_after=1):
-                return True
-        return False
+        """See `Log`."""
+        writer = self._writer
+        return self._listener.wait(timeout, None if writer is None or writer.closed else writer.info.backend_pid)
 
     # --- identity ---
 
@@ -355,13 +357,16 @@ class EmbeddedLog:
             connection.execute("SET synchronous_commit = on; SET TimeZone = 'UTC'")
             setattr(self, role, connection)
             self._places = {}
+            self._handover.forget()
         return connection
 
     def close(self) -> None:
         """See `Log`."""
-        for connection in (self._writer, self._reader, self._listener):
+        for connection in (self._writer, self._reader):
             if connection is not None:
                 connection.close()
+        self._listener.close()
+        self._handover.close()
 
 
 def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:
