@@ -162,6 +162,25 @@ def test_a_replaced_topic_has_no_source_position(opened, admin: AdminClient, top
     assert values(again, topic) == [1]
 
 
+@pytest.mark.parametrize("others", [0, 1, 30])
+def test_nothing_captured_goes_to_a_topic_that_took_anothers_place(
+    opened, admin: AdminClient, topic: str, others: int
+) -> None:
+    """A capture that knows its topic from a moment ago appends nothing to the one made since, be that one shorter or longer."""
+    log, other = opened(), opened()
+    log.create_topic(topic)
+    for number in range(4):
+        log.append(topic, messages(number), source_position=str(number))
+    _replace(admin, other, topic)
+    expected = list(range(100, 100 + others))
+    for number in expected:
+        other.append(topic, messages(number))
+    with pytest.raises(TopicReplacedError):
+        log.append(topic, messages(5, 6), source_position="6")
+    assert values(opened(), topic) == expected
+    assert opened().source_position(topic) is None
+
+
 def test_a_deleted_topic_stops_its_reader(opened, admin: AdminClient, topic: str) -> None:
     """A reader at the end of a topic that is deleted does not wait for ever."""
     log = opened(patience=3)
@@ -234,6 +253,34 @@ def test_kafkas_tools_see_how_far_reading_is(opened, admin: AdminClient, topic: 
     while committed() != [7]:
         assert time.monotonic() < deadline
     assert values(log, topic) == list(range(10))
+
+
+def test_the_last_of_many_hints_is_told_and_few_are(opened, topic: str) -> None:
+    """A hint after each small batch costs at most a request a second; the last one comes without another after it."""
+    log = opened(f"g-{topic}")
+    log.create_topic(topic)
+    log.append(topic, messages(*range(200)))
+    place = TopicPartition(topic, 0)
+
+    def told() -> list[int]:
+        """What has been told to the group, each time it was."""
+        at = {place: extent.start for place, extent in log.extents(["__consumer_offsets"]).items()}
+        found = []
+        while records := log.read(at, limit=1000):
+            for record in records:
+                at[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                if record.key is not None and topic.encode() in record.key and record.value is not None:
+                    found.append(int.from_bytes(record.value[2:10]))  # behind its version
+        return found
+
+    began = time.monotonic()
+    for offset in range(1, 201):
+        log.commit_hint({place: offset})
+        log.extents([topic])  # about as long as a hint by itself
+    while 200 not in (offsets := told()):
+        assert time.monotonic() < began + DEADLINE
+    assert offsets == sorted(offsets)
+    assert len(offsets) <= 2 + time.monotonic() - began
 
 
 # --- servers that refuse or do not answer ---

@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
@@ -20,6 +21,8 @@ from confluent_kafka import Message as Delivered
 from connectors.errors import RowtideError
 from connectors.log import FencedError, Message
 from connectors.log.kafka.contact import Contact
+
+Delivery: TypeAlias = Callable[[KafkaError | None, Delivered], None]
 
 _BUFFER_KB = 64 * 1024  # messages on their way; beyond that appending waits for the servers
 _TRANSACTION_MS = 60_000
@@ -34,13 +37,43 @@ class Addition(NamedTuple):
     messages: Iterable[Message]
 
 
+@dataclass
+class Appended:
+    """What has gone to one topic: how many messages, and to each partition how many.
+
+    Args:
+        first: the offset of each partition's first one, as soon as the servers have told it.
+    """
+
+    count: int = 0
+    counts: dict[int, int] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
+
+    def noting(self, partition: int) -> Delivery | None:
+        """Take the first delivery in a partition down; None where one is taken down already."""
+        if partition in self.counts:
+            return None
+
+        def delivered(error: KafkaError | None, message: Delivered) -> None:
+            offset = message.offset()
+            if error is None and offset is not None:
+                self.first[partition] = offset
+
+        return delivered
+
+    def following(self) -> dict[int, int]:
+        """The offsets that the next transaction begins at where nobody else appends; behind the messages comes a mark."""
+        return {partition: offset + self.counts[partition] + 1 for partition, offset in self.first.items()}
+
+
 class Transactions:
     """One transactional producer; calls come one at a time.
 
     Args:
         name: the transactional id: a later producer of the same name fences this one.
         on_start: called after the name was taken and before the first transaction; whatever it raises stops that.
-        before_commit: called when the servers have everything; whatever it raises undoes that.
+        before_commit: called when the servers have everything, with what went to each topic; whatever it raises undoes
+            that.
     """
 
     def __init__(
@@ -49,7 +82,7 @@ class Transactions:
         name: str,
         *,
         on_start: Callable[[], None] | None = None,
-        before_commit: Callable[[], None] | None = None,
+        before_commit: Callable[[Sequence[Appended]], None] | None = None,
     ) -> None:
         self._contact = contact
         self._name = name
@@ -59,22 +92,22 @@ class Transactions:
         self._fenced: FencedError | None = None
         self.lock = threading.RLock()
 
-    def append(self, additions: Iterable[Addition]) -> list[int]:
-        """Append all or nothing; returns how many messages went to each topic."""
+    def append(self, additions: Iterable[Addition]) -> list[Appended]:
+        """Append all or nothing; returns what went to each topic."""
         with self.lock:
             if self._fenced is not None:
                 raise self._fenced
             producer = self._started()
             try:
                 producer.begin_transaction()
-                counts = [_produce(self._contact, producer, addition) for addition in additions]
+                appended = [_produce(self._contact, producer, addition) for addition in additions]
                 if self._before_commit is not None:
                     producer.flush(self._contact.patience)
-                    self._before_commit()
+                    self._before_commit(appended)
                 self._commit(producer)
-            except KafkaException as failure:
+            except (KafkaException, SystemError) as failure:
                 self._abort(producer)
-                raise self._meaning(failure.args[0]) from None
+                raise self._meaning(_error(failure)) from None
             except FencedError as fenced:
                 self._fenced, self._producer = fenced, None
                 raise
@@ -82,7 +115,7 @@ class Transactions:
                 self._abort(producer)
                 raise
             self._contact.answered()
-            return counts
+            return appended
 
     def forget_fencing(self) -> None:
         """Let the next append take the name again: its caller has learned where the topic stands."""
@@ -171,12 +204,8 @@ class Single:
                 producer.poll(0.05)
                 self._contact.raise_if_hopeless()
         except (KafkaException, SystemError) as failure:
-            # The library raises what is fatal for a producer; Python calls it a SystemError where a callback came after.
-            cause = failure.__cause__ if isinstance(failure, SystemError) else failure
-            if not isinstance(cause, KafkaException):
-                raise
             self._producer = None
-            raise self._contact.meaning(cause.args[0], f"appending to {topic}") from None
+            raise self._contact.meaning(_error(failure), f"appending to {topic}") from None
         if errors:
             self._producer = None
             raise self._contact.meaning(errors[0], f"appending to {topic}")
@@ -191,15 +220,16 @@ def _produce(
     contact: Contact,
     producer: Producer,
     addition: Addition,
-    delivered: Callable[[KafkaError | None, Delivered], None] | None = None,
-) -> int:
+    delivered: Delivery | None = None,
+) -> Appended:
     """Hand the messages over as they come; waits where the servers are slower than they come."""
     topic, partitions, _ = addition
-    count = 0
+    appended = Appended()
     for message in addition.messages:
         if not 0 <= message.partition < partitions:
             raise RowtideError(f"The topic {topic} has no partition {message.partition}.", hint=f"It has {partitions}.")
         deadline = time.monotonic() + contact.patience
+        callback = delivered or appended.noting(message.partition)
         while True:
             try:
                 producer.produce(
@@ -207,7 +237,7 @@ def _produce(
                     message.value,
                     message.key,
                     message.partition,
-                    on_delivery=delivered,
+                    on_delivery=callback,
                     timestamp=max(1, message.ts_ms),  # 0 would be read as “now”
                 )
             except BufferError:
@@ -217,10 +247,23 @@ def _produce(
                 producer.poll(0.05)
             else:
                 break
-        count += 1
-        if count % 1000 == 0:
+        appended.count += 1
+        appended.counts[message.partition] = appended.counts.get(message.partition, 0) + 1
+        if appended.count % 1000 == 0:
             producer.poll(0)
-    return count
+    return appended
+
+
+def _error(failure: KafkaException | SystemError) -> KafkaError:
+    """What the library says; any other SystemError is raised again.
+
+    It raises what is fatal for a producer; Python calls it a SystemError where a callback came after.
+    """
+    cause = failure.__cause__ if isinstance(failure, SystemError) else failure
+    if not isinstance(cause, KafkaException):
+        raise failure
+    error: KafkaError = cause.args[0]
+    return error
 
 
 def unique_name() -> str:

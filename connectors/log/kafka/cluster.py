@@ -277,32 +277,31 @@ class Cluster:
         """
         return self._offsets(places, _SPEC.for_timestamp(ts_ms))
 
-    def settle(self, places: Iterable[TopicPartition]) -> None:
-        """Wait until readers see what was committed: the servers tell a commit before they have marked its end.
+    def settle(self, appended: Mapping[TopicPartition, int]) -> None:
+        """Wait until readers see a committed transaction: the servers tell of a commit before they have marked its end.
 
-        Where somebody else's transaction is open before it, readers see it when that one ends: it is not waited for.
+        Where somebody else's transaction is open before it, readers see it when that one ends: then it is not waited
+        for, beyond a few seconds.
+
+        Args:
+            appended: an offset of the transaction in each partition; as long as it is open, the stable end is not behind.
         """
-        wanted = list(places)
-        written = self._offsets(wanted, _SPEC.latest(), committed=False)
+        hidden = dict(appended)
         deadline = time.monotonic() + _SETTLE
-        while time.monotonic() < deadline and not self._contact.closed.is_set():
-            stable = self._offsets(wanted, _SPEC.latest())
-            wanted = [place for place in wanted if stable[place] < written[place]]
-            if not wanted:
-                return
-            self._contact.closed.wait(0.002)
+        while hidden and time.monotonic() < deadline and not self._contact.closed.is_set():
+            stable = self._offsets(list(hidden), _SPEC.latest())
+            hidden = {place: offset for place, offset in hidden.items() if stable[place] <= offset}
+            if hidden:
+                self._contact.closed.wait(0.002)
 
-    def _offsets(
-        self, places: Sequence[TopicPartition], spec: Any, *, committed: bool = True
-    ) -> dict[TopicPartition, int]:
+    def _offsets(self, places: Sequence[TopicPartition], spec: Any) -> dict[TopicPartition, int]:
         if not places:
             return {}
-        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
 
         def found(client: AdminClient, seconds: float) -> dict[TopicPartition, int]:
             futures = client.list_offsets(
                 {Place(place.topic, place.partition): spec for place in places},
-                isolation_level=isolation,
+                isolation_level=IsolationLevel.READ_COMMITTED,
                 request_timeout=seconds,
             )
             return {

@@ -14,9 +14,11 @@ from connectors.log.kafka.cluster import Cluster
 
 log = structlog.get_logger()
 
+_EVERY = 1.0  # seconds; lag tools look less often, and a request after each small batch would be much of a batch's cost
+
 
 class Hints:
-    """Tells a group's offsets to Kafka, one request at a time and always the latest; a failure is logged once."""
+    """Tells a group's offsets to Kafka, at most once a second and always the latest; a failure is logged once."""
 
     def __init__(self, cluster: Cluster, group: str) -> None:
         self._cluster = cluster
@@ -25,7 +27,6 @@ class Hints:
         self._pending: dict[TopicPartition, int] | None = None
         self._closed = False
         self._failing = False
-        self._idle = True
         self._thread: threading.Thread | None = None
 
     def tell(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -53,6 +54,8 @@ class Hints:
                 self._failing = True
             else:
                 self._failing = False
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, _EVERY)
 
     def close(self) -> None:
         """Tell the last positions, within two seconds."""

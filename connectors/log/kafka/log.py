@@ -20,7 +20,7 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
-from connectors.log.kafka.appending import Addition, Single, Transactions, unique_name
+from connectors.log.kafka.appending import Addition, Appended, Single, Transactions, unique_name
 from connectors.log.kafka.cluster import POSITION_PREFIX, Cluster
 from connectors.log.kafka.contact import Contact
 from connectors.log.kafka.hints import Hints
@@ -65,6 +65,7 @@ class KafkaLog:
         self._several = Transactions(self._contact, unique_name())
         self._captures: dict[str, Transactions] = {}
         self._told: dict[str, str | None] = {}
+        self._next: dict[str, dict[int, int]] = {}  # by captured topic and partition, the offset behind the last append
 
     # --- topics ---
 
@@ -128,12 +129,12 @@ class KafkaLog:
             return 1
         if not first:
             return 0
-        count = self._several.append([Addition(topic, identity.partitions, chain(first, pending))])[0]
-        self._cluster.settle(TopicPartition(topic, number) for number in range(identity.partitions))
-        return count
+        appended = self._several.append([Addition(topic, identity.partitions, chain(first, pending))])[0]
+        self._cluster.settle(_firsts(topic, appended))
+        return appended.count
 
     def _append_captured(self, addition: Addition, topic_id: str, position: str, expect: Expected) -> int:
-        topic, partitions, _ = addition
+        topic = addition.topic
         with self._lock:
             capture = self._captures.get(topic)
             if capture is None:
@@ -142,7 +143,7 @@ class KafkaLog:
                     self._contact,
                     name,
                     on_start=lambda: self._check_told(topic),
-                    before_commit=lambda: self._check_same(topic, topic_id),
+                    before_commit=lambda appended: self._check_same(topic, topic_id, appended[0]),
                 )
                 self._captures[topic] = capture
         with capture.lock:
@@ -153,11 +154,11 @@ class KafkaLog:
                     raise FencedError.of(topic)
                 self._told[topic] = expect
             stored = Message(topic_id.encode(), position.encode(), 1)
-            count = capture.append([addition, Addition(POSITION_PREFIX + topic, 1, [stored])])[0]
+            events, positions = capture.append([addition, Addition(POSITION_PREFIX + topic, 1, [stored])])
             self._told[topic] = position
-        places = [TopicPartition(topic, number) for number in range(partitions)]
-        self._cluster.settle([*places, TopicPartition(POSITION_PREFIX + topic, 0)])
-        return count
+            self._next[topic] = events.following()
+        self._cluster.settle(_firsts(topic, events) | _firsts(POSITION_PREFIX + topic, positions))
+        return events.count
 
     def _check_told(self, topic: str) -> None:
         """The name is ours now, so that nobody else appends: is the position still what the caller was told?"""
@@ -166,8 +167,16 @@ class KafkaLog:
         if topic in self._told and self._told[topic] != present:
             raise FencedError.of(topic)
 
-    def _check_same(self, topic: str, topic_id: str) -> None:
-        """What the servers have of the transaction is in the topic whose id is stored with the position."""
+    def _check_same(self, topic: str, topic_id: str, events: Appended) -> None:
+        """What the servers have of the transaction is in the topic whose id is stored with the position.
+
+        Where it stands right behind what was appended last, it is; else the servers are asked. A topic created anew
+        begins at 0: one that somebody has filled to the very same offset since is met by the next append's check, and
+        has no position until then, for the one stored here is the other's.
+        """
+        following = self._next.pop(topic, None)
+        if events.first and events.first == following and events.first.keys() == events.counts.keys():
+            return
         if self._cluster.check([topic], now=True)[topic].id != topic_id:
             raise TopicReplacedError(
                 f"The topic {topic} was created anew.", hint="Run `rowtide init --snapshot`, then start again."
@@ -283,3 +292,7 @@ class KafkaLog:
         self._single.close()
         for transactions in (self._several, *captures):
             transactions.close()
+
+
+def _firsts(topic: str, appended: Appended) -> dict[TopicPartition, int]:
+    return {TopicPartition(topic, partition): offset for partition, offset in appended.first.items()}
