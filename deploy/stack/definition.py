@@ -71,6 +71,11 @@ KAFKA: Mapping[str, str] = {
     "message.max.bytes": "33554432",
     "replica.fetch.max.bytes": "33554432",
     "log.retention.ms": "-1",
+    # Each request wakes threads in turn: of many, every one has to be fetched back into a small machine's caches.
+    "num.network.threads": "2",
+    "num.io.threads": "3",
+    # Cleared whole before every look at a compacted topic; the default is 128 MiB, for topics of millions of keys.
+    "log.cleaner.dedupe.buffer.size": "4194304",
     # A killed broker's registration must run out before the same node may register again.
     "broker.session.timeout.ms": "2500",
     "broker.heartbeat.interval.ms": "500",
