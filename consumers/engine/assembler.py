@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from connectors.event import Boundary, Change, Event, Truncate
 from connectors.log import Record, TopicPartition
 from consumers.engine.partition import Partition, Waits
-from consumers.engine.units import Parked, Placed, Unit, is_other_half
+from consumers.engine.units import Parked, Unit, is_other_half
 from consumers.engine.weaving import Ends, Limits, Line, Weaver
 
 BOUNDARIES = ".transaction"
@@ -135,14 +135,7 @@ class Assembler:
                     here.unit = Unit(cause=unit.cause, ts_ms=unit.ts_ms, continued=True)
                     self._put(here, unit, units)
                     unit = here.unit
-                if not unit.changes and not unit.cause:
-                    unit.add(record, event)
-                    continue
-                unit.changes.append(Placed(event, record))  # type: ignore[arg-type]
-                unit.events += 1
-                at = event.ts_ms  # type: ignore[union-attr]
-                if unit.ts_ms is None or at > unit.ts_ms:
-                    unit.ts_ms = at
+                unit.change(record, event)  # type: ignore[arg-type]
             else:
                 unit.add(record, event)
                 if kind is Truncate and event.ends and here.ends(event.transaction):  # type: ignore[union-attr]

@@ -96,18 +96,21 @@ class Partition:
         if self._half is not None:
             self._put_half(units)
         self._touched = moment
-        begins, ts_ms, unit = event.status == "BEGIN", event.ts_ms, self.unit
+        begins, ts_ms = event.status == "BEGIN", event.ts_ms
         if begins:
             self._begin(record, event, moment, units)
-            unit = self.unit
-        if unit is None:
-            unit = Unit()
+        unit = self.unit
+        if unit is None:  # as nearly always, where one begins
+            unit = Unit([], [], ts_ms or None, "", {self.place: record.offset + 1})
+            if begins:
+                self.unit = unit
+            else:
+                self.end(unit, units)
+            return
         unit.positions[self.place] = record.offset + 1
         if ts_ms and (unit.ts_ms is None or ts_ms > unit.ts_ms):
             unit.ts_ms = ts_ms
-        if begins:
-            self.unit = unit
-        elif self.unit is None or event.transaction == self.transaction:
+        if not begins and event.transaction == self.transaction:
             self.end(unit, units)
 
     def end(self, unit: Unit, units: list[Unit]) -> None:

@@ -60,15 +60,23 @@ class Unit:
             return
         if isinstance(event, Ignored):
             return
+        if isinstance(event, (Change, Truncate)):  # a union would be made anew at each event
+            self.change(record, event)
+            return
         if event.ts_ms and (self.ts_ms is None or event.ts_ms > self.ts_ms):  # 0: it does not tell the time
             self.ts_ms = event.ts_ms
         if isinstance(event, ForeignKeys):
             self.foreign_keys = event
-        if isinstance(event, Change | Truncate):
-            self.events += 1
-            self.changes.append(Placed(event, record))
-            if not self.cause:
-                self.cause = f"{event.table}@{record.topic}/{record.partition}/{record.offset}"
+
+    def change(self, record: Record, event: Change | Truncate) -> None:
+        """Put a change into the unit; the position behind it is told later, by whoever ends the unit."""
+        at = event.ts_ms
+        if at and (self.ts_ms is None or at > self.ts_ms):
+            self.ts_ms = at
+        self.events += 1
+        self.changes.append(Placed(event, record))
+        if not self.cause:
+            self.cause = f"{event.table}@{record.topic}/{record.partition}/{record.offset}"
 
 
 Put: TypeAlias = Callable[[object, Unit, list[Unit]], None]  # hands a unit on to a list; told on whose behalf
