@@ -4,6 +4,8 @@ BIN := .venv/bin
 ARGS ?=
 # Test files at once, each process with servers of its own: one more than two cores, for tests wait as often as they work.
 JOBS ?= 3
+# Where a shell forbids compiled modules each command would compile all it imports anew, which takes twice as long as it does.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-fast kills lint bench lock wheel stack stack-jars stack-mariadb clean
 help: ## list the targets

@@ -22,7 +22,7 @@ from bench.probe import peak_memory
 from bench.shop import Shop
 from consumers.domain import load_domain
 
-_PROGRAM = [sys.executable, "-c", "import sys; from daemon.cli import main; sys.exit(main())"]
+_PROGRAM = [sys.executable, "-m", "daemon"]
 _LOOK = 0.05  # seconds between two looks at the memory, which the kernel keeps the peak of
 
 

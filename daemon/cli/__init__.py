@@ -46,10 +46,10 @@ quickbooks.register(app)
 
 
 def main() -> None:
-    """The entry point of `rowtide`."""
+    """Run the command that was typed. The entry point is `daemon.__main__`."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app(prog_name="rowtide")
     except RowtideError as error:
         if "--debug" in sys.argv:
             raise

@@ -24,7 +24,7 @@ class Daemon:
     def __init__(self, arguments: list[object], environment: dict[str, str], cwd: Path) -> None:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("ROWTIDE_", "PYTHON"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from daemon.cli import main; main()", *map(str, arguments)],
+            [sys.executable, "-m", "daemon", *map(str, arguments)],
             cwd=cwd,
             env={**kept, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), **environment},
             stderr=subprocess.PIPE,

@@ -89,8 +89,8 @@ class Route:
         kept = {n: v for n, v in os.environ.items() if not n.startswith("ROWTIDE_")}
         command = [
             sys.executable,
-            "-c",
-            "from daemon.cli import main; main()",
+            "-m",
+            "daemon",
             "--config",
             str(self.config),
             "debezium",

@@ -18,7 +18,7 @@ from connectors.errors import RowtideError
 from daemon.cli import app
 from daemon.settings import load_settings
 
-COMMAND = [sys.executable, "-c", "from daemon.cli import main; main()", "quickbooks", "simulate", "--port", "0"]
+COMMAND = [sys.executable, "-m", "daemon", "quickbooks", "simulate", "--port", "0"]
 
 
 def test_it_runs_until_it_is_told_to_end() -> None:
