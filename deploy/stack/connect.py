@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy.stack.definition import CONNECT
-from deploy.stack.jars import LOGGING, jars
+from deploy.stack.jars import JAVA, LOGGING, jars
 from deploy.stack.process import free_port
 from deploy.stack.server import Server
 
-_JAVA = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+_JAVA = [*JAVA, "-Xmx768m"]
 _CONNECTOR = "io.debezium.connector.mariadb.MariaDbConnector"
 
 

@@ -22,6 +22,10 @@ _INSTALL = "Install Java 17 or newer and Maven (on Debian: apt-get install -y op
 _TIMEOUT = 900  # seconds; cold, over a slow line
 
 
+# How what runs from the jars is started. The collector is that of Kafka's own scripts: it stops everything for 10 to 20 ms,
+# the serial one for 40 to 80. The compiler is the one that is done soon.
+JAVA = ["java", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+
 # log4j2's settings for what runs from the jars: warnings, to the file that its output goes to.
 LOGGING = """\
 status = warn

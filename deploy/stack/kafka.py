@@ -13,11 +13,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.stack.definition import KAFKA
-from deploy.stack.jars import LOGGING, jars
+from deploy.stack.jars import JAVA, LOGGING, jars
 from deploy.stack.process import ServerFailedError, free_port
 from deploy.stack.server import Server
 
-_JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+_JAVA = [*JAVA, "-Xmx512m"]
 
 
 class KafkaBroker(Server):
