@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
@@ -26,7 +26,6 @@ T = TypeVar("T")
 _NO_ANSWER = KafkaError._TIMED_OUT_QUEUE  # noqa: SLF001
 _STALE = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, _NO_ANSWER}
 _LOST = 3.0  # seconds beyond a request's own limit after which its answer does not come any more
-_HINT = 10.0  # seconds
 _SPEC: Any = OffsetSpec
 _CHECK_EVERY = 1.0  # seconds between two looks at whether a topic is still the same
 _SETTLE = 5.0  # seconds; milliseconds as a rule
@@ -324,15 +323,6 @@ class Cluster:
 
         names = sorted({place.topic for place in offsets})
         self._ask(f"removing old records of {', '.join(names)}", removed)
-
-    def hint(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
-        """Tell a group's offsets, in one attempt. Raises KafkaException."""
-        places = [Place(place.topic, place.partition, offset) for place, offset in positions.items()]
-        request = ConsumerGroupTopicPartitions(group, places)
-        future = self._client.alter_consumer_group_offsets([request], request_timeout=_HINT)[group]
-        for place in _answer(future, _HINT).topic_partitions:
-            if place.error is not None:
-                raise KafkaException(place.error)
 
 
 class _MissingTopicError(Exception):

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Mapping
 
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as Place
 
 from connectors.errors import RowtideError
 from connectors.log import TopicPartition
-from connectors.log.kafka.cluster import Cluster
+from connectors.log.kafka.contact import Contact
 
 log = structlog.get_logger()
 
@@ -18,10 +19,14 @@ _EVERY = 1.0  # seconds; lag tools look less often, and a request after each sma
 
 
 class Hints:
-    """Tells a group's offsets to Kafka, at most once a second and always the latest; a failure is logged once."""
+    """Tells a group's offsets to Kafka, at most once a second and always the latest; a failure is logged once.
 
-    def __init__(self, cluster: Cluster, group: str) -> None:
-        self._cluster = cluster
+    A consumer tells them that reads nothing: after the request of the library's AdminClient for this, asked of servers that
+    had no group before, closing that client at times waits for ever.
+    """
+
+    def __init__(self, contact: Contact, group: str) -> None:
+        self._contact = contact
         self._group = group
         self._changed = threading.Condition()
         self._pending: dict[TopicPartition, int] | None = None
@@ -39,6 +44,13 @@ class Hints:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        consumer = self._contact.build(Consumer, group_id=self._group, enable_auto_commit=False)
+        try:
+            self._follow(consumer)
+        finally:
+            consumer.close()
+
+    def _follow(self, consumer: Consumer) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending is not None or self._closed)
@@ -46,7 +58,7 @@ class Hints:
                     return
                 positions, self._pending = self._pending, None
             try:
-                self._cluster.hint(self._group, positions)
+                _commit(consumer, positions)
             except (KafkaException, RowtideError) as error:
                 if not self._failing:
                     name = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
@@ -64,3 +76,10 @@ class Hints:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout=2)
+
+
+def _commit(consumer: Consumer, positions: Mapping[TopicPartition, int]) -> None:
+    places = [Place(place.topic, place.partition, offset) for place, offset in positions.items()]
+    for place in consumer.commit(offsets=places, asynchronous=False) or []:
+        if place.error is not None:
+            raise KafkaException(place.error)

@@ -58,7 +58,7 @@ class KafkaLog:
         self._contact = Contact(servers, settings or {}, allow_plaintext=allow_plaintext, patience=patience)
         self._cluster = Cluster(self._contact, replication=replication)
         self._group = group or f"rowtide-{uuid.uuid4()}"
-        self._hints = None if group is None else Hints(self._cluster, group)
+        self._hints = None if group is None else Hints(self._contact, group)
         self._lock = threading.Lock()
         self._sessions: OrderedDict[frozenset[TopicPartition], Session] = OrderedDict()
         self._single = Single(self._contact)
