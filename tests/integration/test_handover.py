@@ -46,13 +46,12 @@ def drain(log: EmbeddedLog, positions: dict[TopicPartition, int], limit: int = 1
     return found
 
 
-def test_appends_of_several_processes_come_in_their_order(dsn: str, log: EmbeddedLog) -> None:
+def test_appends_of_several_processes_come_in_their_order(dsn: str, log: EmbeddedLog, seed: int) -> None:
     """However own and foreign appends, refused ones, topics, sizes and reads alternate: what comes is what the log has."""
     with ExitStack() as stack:
         other, fresh = EmbeddedLog(dsn), EmbeddedLog(dsn)
         stack.callback(other.close)
         stack.callback(fresh.close)
-        seed = random.randrange(1_000_000)
         print(f"seed {seed}")
         rng, positions, found, number = random.Random(seed), dict(PLACES), [], 0
         for _ in range(300):
@@ -81,7 +80,7 @@ def test_own_appends_are_not_asked_for(log: EmbeddedLog) -> None:
     assert len(drain(log, positions)) == 1
     while log.wait(0.01):
         pass
-    thread = threading.Timer(0.05, log.append, ("a", [Message(None, b"1", 2), Message(b"k", None, 3, 1)]))
+    thread = threading.Thread(target=log.append, args=("a", [Message(None, b"1", 2), Message(b"k", None, 3, 1)]))
     thread.start()
     assert log.wait(30)
     thread.join(30)
