@@ -26,7 +26,7 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
-from connectors.log.appending import APPEND_LOCK, OVERHEAD, Appender, Place
+from connectors.log.appending import APPEND_LOCK, LISTENERS_LOCK, OVERHEAD, Appender, Place
 from connectors.log.handover import Handover
 from connectors.log.listening import Listener
 
@@ -355,6 +355,8 @@ class EmbeddedLog:
         if connection is None or connection.closed or connection.broken:
             connection = psycopg.connect(self._dsn, autocommit=True)
             connection.execute("SET synchronous_commit = on; SET TimeZone = 'UTC'")
+            if role == "_writer":
+                connection.execute("SELECT pg_advisory_lock_shared(%s)", [LISTENERS_LOCK])
             setattr(self, role, connection)
             self._places = {}
             self._handover.forget()

@@ -259,16 +259,18 @@ class Engine:
 
             def finish() -> None:
                 failpoint("models_refreshed")
-                self.ledger.read_due()
                 self._set_clock(last)
                 self.ledger.store(units)
                 failpoint("before_commit")
-                self.ledger.commit_unless_due(last if self._steps else moment)
+                refreshed = not self._refresher.started.isdisjoint(self._clocked)
+                self.ledger.commit_unless_due(last if self._steps else moment, refreshed=refreshed)
 
             try:
                 self._write(self._expand(units), times, finish)
             except DueError:
                 self._connection.execute("ROLLBACK TO SAVEPOINT refreshed")
+                self.ledger.read_due()
+                self._pipe.flush()
                 self._check_cut(moment, times)
                 raise
 

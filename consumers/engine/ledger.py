@@ -77,6 +77,8 @@ class Ledger:
         self._epoch = epoch
         self._clocked = clocked
         self.known = Known({}, None, None)
+        self._commit_sql = f"SELECT due, 1 / (CASE WHEN due <= $1 THEN 0 ELSE 1 END) FROM {_due(clocked)}"
+        self._knows_all_due = False  # whether `due` is of all clocked models
         # The mark of the record before a position, to be stored with it; None: not known.
         self.mark_of: Callable[[TopicPartition, int], str | None] = lambda _place, _offset: None
 
@@ -123,20 +125,15 @@ class Ledger:
 
     def read_due(self, of: Sequence[Model] | None = None) -> None:
         """Learn, with the pipe's next flush, when the next row of these models changes by itself."""
+        self._knows_all_due = of is None
         models = self._clocked if of is None else of
-
-        def then(rows: Rows) -> None:
-            self.known = self.known._replace(due=rows[0][0] if rows else None)
-
         if not models:
-            then(())
-            return
-        self._pipe.later(
-            "SELECT due, set_config('rowtide.due', due::text, true) FROM (SELECT (extract(epoch FROM due) * 1000000)::bigint "
-            f"FROM ({next_due_sql(models)}) AS d(due) WHERE isfinite(due)) AS e(due)",
-            (),
-            then,
-        )
+            self._learn_due(())
+        else:
+            self._pipe.later(f"SELECT due FROM {_due(models)}", (), self._learn_due)
+
+    def _learn_due(self, rows: Rows) -> None:
+        self.known = self.known._replace(due=rows[0][0] if rows else None)
 
     def check_due(self, moment: int) -> None:
         """Raise DueContractError where a row was due by the moment at which rows were computed."""
@@ -157,16 +154,24 @@ class Ledger:
             hint="In `-- changes_at:` give NULL or a time after clock.now, else the row would be refreshed for ever.",
         )
 
-    def commit_unless_due(self, moment: int | None) -> None:
-        """Commit with the pipe's next flush, unless it raises DueError: a row changes by itself by the moment.
+    def commit_unless_due(self, moment: int | None, *, refreshed: bool) -> None:
+        """Learn when a row is next due, and commit, with the pipe's next flush.
 
-        The server decides, by what `read_due` has found: asking first would cost another round trip.
+        The server decides, and raises DueError: asking first would cost another round trip.
+
+        Args:
+            moment: by which no row may be due.
+            refreshed: whether models whose rows change by themselves may have changed; else it is known.
         """
-        if moment is not None and self._clocked:
+        if moment is None or not self._clocked:
+            self.read_due()
+        elif refreshed or not self._knows_all_due or (self.due is not None and self.due <= moment):
+            self._knows_all_due = True
             self._pipe.later("SAVEPOINT refreshed", prepare=False)
             self._pipe.later(
-                "SELECT 1 / (CASE WHEN nullif(current_setting('rowtide.due', true), '')::bigint <= $1 THEN 0 ELSE 1 END)",
+                self._commit_sql,
                 [moment],
+                self._learn_due,
                 failed=lambda error: DueError() if isinstance(error, psycopg.errors.DivisionByZero) else error,
             )
         self._pipe.later("COMMIT", prepare=False)
@@ -206,3 +211,11 @@ class Ledger:
                 "VALUES ($1, $2, $3, $4, to_timestamp($5::float8 / 1000), $6, $7, $8) ON CONFLICT DO NOTHING",
                 [self._instance, *record[:4], record.key, record.value, reason],
             )
+
+
+def _due(models: Sequence[Model]) -> str:
+    """A relation of when the next row of these models changes by itself, in µs; no row: never."""
+    return (
+        f"(SELECT (extract(epoch FROM due) * 1000000)::bigint FROM ({next_due_sql(models)}) AS d(due) "
+        "WHERE isfinite(due)) AS e(due)"
+    )

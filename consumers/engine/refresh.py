@@ -86,6 +86,7 @@ class Refresher:
             for n, model in enumerate(analysis.models)
         ]
         self._awaited = False  # an answer that may have more done, or object
+        self.started: set[int] = set()  # the models that may have changed in this transaction
         self.refreshed: dict[str, int] = {}
 
     def forget(self) -> None:
@@ -95,6 +96,7 @@ class Refresher:
         for pending in self._differences.values():
             pending.clear()
         self._whole.clear()
+        self.started.clear()
         self.refreshed = {}
 
     def begin(self) -> None:
@@ -244,6 +246,7 @@ class Refresher:
     def _start(self, pipe: Pipe, number: int, causes: Causes) -> None:
         """Send the statements of a pending model. Where differences open keys, it is pending again."""
         model = self._analysis.models[number]
+        self.started.add(number)
         if number in self._whole:
             self._whole.discard(number)
             self._keys[number].clear()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+import psycopg
 import pytest
 
 from connectors.log import FencedError, Message, Record, TopicPartition
+from connectors.log.appending import CHANNEL
 from connectors.log.embedded import EmbeddedLog
 from connectors.log.handover import Handover, Row
 from connectors.state import migrate
@@ -94,6 +96,46 @@ def test_own_appends_are_not_asked_for(log: EmbeddedLog) -> None:
             (0, 1, 2, None, b"1"),
             (1, 0, 3, b"k", None),
         ]
+
+
+@pytest.mark.parametrize("appends", [True, False], ids=["appends-too", "only-reads"])
+def test_who_listens_is_told_by_other_processes(dsn: str, log: EmbeddedLog, appends: bool) -> None:
+    """Also one whose connections were lost, once it has new ones."""
+    with ExitStack() as stack, psycopg.connect(dsn, autocommit=True) as admin:
+        other = EmbeddedLog(dsn)
+        stack.callback(other.close)
+        for _ in range(2):
+            if appends:
+                other.append("b", [Message(None, b"own", 1)])
+            while other.wait(0.01):
+                pass
+            appending = threading.Thread(target=log.append, args=("a", [Message(None, b"1", 2)]))
+            appending.start()
+            assert other.wait(30)
+            appending.join(30)
+            pids = [c.info.backend_pid for c in (other._writer, other._listener._connection) if c is not None]
+            admin.execute("SELECT pg_terminate_backend(pid, 30000) FROM unnest(%s) AS p(pid)", [pids])
+            with suppress(psycopg.OperationalError):
+                other.wait(30)
+            with suppress(psycopg.OperationalError):
+                other.append("b", [Message(None, b"lost", 1)])
+
+
+def test_nobody_is_told_where_nobody_listens(dsn: str, log: EmbeddedLog) -> None:
+    """A notification costs much of a small append: a process that has everything to itself sends none."""
+    with psycopg.connect(dsn, autocommit=True) as hearing:
+        hearing.execute(f"LISTEN {CHANNEL}")  # without the listeners' lock, so that nobody sees it
+        log.append("a", [Message(None, b"1", 1)])
+        while log.wait(0.01):
+            pass
+        log.append("a", [Message(None, b"2", 2)])
+        assert log.wait(30)
+        other = EmbeddedLog(dsn)
+        other.wait(0.01)
+        log.append("a", [Message(None, b"3", 3)])
+        told = [*hearing.notifies(timeout=30, stop_after=1), *hearing.notifies(timeout=0.01)]
+        assert len(told) == 1
+        other.close()
 
 
 def test_what_has_a_hole_is_not_handed_over() -> None:
