@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -13,23 +14,23 @@ from typing import Any
 import psycopg
 
 from bench.daemons import create_source, running, settings
-from bench.figures import summary
 from bench.report import Goal, Outcome
+from bench.rounds import durations
 from bench.run import Run
 from bench.shop import Scale, Shop
 from connectors.state import migrate
 
 GOAL_MS = 50.0
 RATE = 100.0  # transactions a second
-WARM = 200
+_WARM = 200
 _PATIENCE = 120.0
 _LOOK = 0.002  # seconds between two looks at the derived table: the error of each measurement
 
 
 def run(run: Run) -> Outcome:
     """Source and state on one embedded PostgreSQL, as in the demo; the daemon in a process of its own."""
-    count = max(20, round(1_200 * run.scale))
-    title = f"end-to-end: {count} transactions at {RATE:g}/s"
+    count = max(20, round(400 * run.scale))
+    title = f"end-to-end: rounds of {count} transactions at {RATE:g}/s"
     with run.databases("shop", "state") as (source, state), run.task(title, 3) as step:
         migrate(state)
         shop = Shop(Scale.of(run.rentals), seed=run.seed, start=datetime.now(UTC))
@@ -42,12 +43,15 @@ def run(run: Run) -> Outcome:
             until_there(watcher, shop.scale.rentals, daemon.poll)
             step()
             rng = random.Random(shop.scale.rentals)
-            first = shop.scale.rentals + 1
-            milliseconds = measure(
-                lambda number: _transaction(connection, rng, shop.scale, number), watcher, first, WARM + count
-            )[WARM:]
+            latencies = in_rounds(
+                lambda number: _transaction(connection, rng, shop.scale, number),
+                watcher,
+                shop.scale.rentals + 1,
+                warm=_WARM,
+                count=count,
+            )
             watcher.close()
-    figures = {"transactions_per_second": RATE, **summary(milliseconds)}
+    figures = {"transactions_per_second": RATE, **latencies}
     return Outcome(figures, [Goal("p99 from source commit to visible row, ms", figures["p99_ms"], GOAL_MS, "under")])
 
 
@@ -77,6 +81,13 @@ def until_there(watcher: Watcher, rental: int, ended: Callable[[], int | None]) 
         if ended() is not None or time.monotonic() > deadline:
             raise TimeoutError("the daemon did not bring the shop's past into the models")
         time.sleep(0.05)
+
+
+def in_rounds(commit: Callable[[int], None], watcher: Watcher, first: int, *, warm: int, count: int) -> dict[str, Any]:
+    """The latencies of rounds of `count` transactions, after `warm` that nobody measures; see `measure`."""
+    measure(commit, watcher, first, warm)
+    numbers = itertools.count(first + warm, count)
+    return durations(lambda: measure(commit, watcher, next(numbers), count))
 
 
 def measure(commit: Callable[[int], None], watcher: Watcher, first: int, count: int) -> list[float]:

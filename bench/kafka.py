@@ -18,8 +18,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from bench.daemons import running, settings
-from bench.end_to_end import RATE, Watcher, measure, until_there
-from bench.figures import summary
+from bench.end_to_end import RATE, Watcher, in_rounds, until_there
 from bench.floor import Floor
 from bench.report import Goal, Outcome
 from bench.run import Run
@@ -251,10 +250,10 @@ Way = Callable[[KafkaBroker, MariaDB, str, str], AbstractContextManager[dict[str
 
 def _latency(run: Run, broker: KafkaBroker, mariadb: MariaDB, name: str, way: Way) -> dict[str, Any]:
     """MariaDB → Kafka → models, the daemon in a process of its own, as `end-to-end` from PostgreSQL."""
-    count = max(20, round(1_200 * run.scale))
+    count = max(20, round(400 * run.scale))
     with ExitStack() as stack:
         (state,) = stack.enter_context(run.databases("state"))
-        step = stack.enter_context(run.task(f"kafka: {count} MariaDB transactions at {RATE:g}/s, {name}", 2))
+        step = stack.enter_context(run.task(f"kafka: rounds of {count} MariaDB transactions at {RATE:g}/s, {name}", 2))
         shop = Shop(Scale.of(run.rentals), seed=run.seed, start=datetime.now(UTC))
         dsn = _create_source(mariadb, shop)
         # The topic of the throughput's shop is another one's.
@@ -267,15 +266,16 @@ def _latency(run: Run, broker: KafkaBroker, mariadb: MariaDB, name: str, way: Wa
             until_there(watcher, shop.scale.rentals, daemon.poll)
             step()
             rng = random.Random(shop.scale.rentals)
-            milliseconds = measure(
+            latencies = in_rounds(
                 lambda number: _transaction(connection, rng, shop.scale, number),
                 watcher,
                 shop.scale.rentals + 1,
-                _WARM + count,
-            )[_WARM:]
+                warm=_WARM,
+                count=count,
+            )
             watcher.close()
             step()
-    return {"transactions_per_second": RATE, **summary(milliseconds)}
+    return {"transactions_per_second": RATE, **latencies}
 
 
 @contextmanager
