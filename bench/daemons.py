@@ -28,10 +28,11 @@ _LOOK = 0.05  # seconds between two looks at the memory, which the kernel keeps 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended: its last line of JSON, and the most memory it had resident, in bytes."""
+    """A command that has ended: its last line of JSON, the most memory it had resident, in bytes, and its seconds."""
 
     result: Mapping[str, Any]
     peak: int
+    seconds: float
 
 
 def settings(state: str, source: str | None = None) -> dict[str, str]:
@@ -52,18 +53,20 @@ def settings(state: str, source: str | None = None) -> dict[str, str]:
 def command(arguments: Sequence[str], environment: Mapping[str, str], *, seconds: float) -> Ended:
     """Run a command to its end. Raises RuntimeError with what it said where it fails or takes longer."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        began = time.monotonic()
         process = subprocess.Popen([*_PROGRAM, *arguments], env=environment, stdout=output, stderr=errors)
         try:
             peak = _peak_until_end(process, seconds)
         finally:
             process.kill()
             process.wait()
+        took = time.monotonic() - began
         output.seek(0)
         errors.seek(0)
         lines = output.read().strip().splitlines()
         if process.returncode or not lines:
             raise RuntimeError(f"rowtide {' '.join(arguments)}: {process.returncode}\n{errors.read()[-2000:]}")
-        return Ended(json.loads(lines[-1]), peak)
+        return Ended(json.loads(lines[-1]), peak, took)
 
 
 def _peak_until_end(process: subprocess.Popen[bytes], seconds: float) -> int:
