@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="repeat for several")
     parser.add_argument("--scale", type=float, default=1.0, help="of events and rows (default 1)")
     parser.add_argument("--rentals", type=int, default=16_000, help="size of the shop's history (default 16000)")
-    parser.add_argument("--seconds-limit", type=float, default=720.0, help="the run ends after (default 720)")
+    parser.add_argument("--seconds-limit", type=float, default=1200.0, help="the run ends after (default 1200)")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--dense-only", action="store_true", help="throughput: leave out the run over Sakila's days")
     parser.add_argument("--profile", action="store_true", help="throughput: print the slowest statements' plans")

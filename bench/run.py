@@ -32,7 +32,7 @@ class Run:
     server: EmbeddedPostgres
     scale: float = 1.0
     rentals: int = 16_000
-    seconds: float = 720.0
+    seconds: float = 1200.0
     seed: int = 7
     calendar: bool = True
     profile: bool = False

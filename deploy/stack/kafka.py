@@ -17,7 +17,8 @@ from deploy.stack.jars import JAVA, LOGGING, jars
 from deploy.stack.process import ServerFailedError, free_port
 from deploy.stack.server import Server
 
-_JAVA = [*JAVA, "-Xmx512m"]
+# All of the heap from the start, most of it for what is new: a broker keeps little, and collecting stops its answers.
+_JAVA = [*JAVA, "-Xms512m", "-Xmx512m", "-Xmn320m"]
 
 
 class KafkaBroker(Server):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import rounds
 from bench.figures import percentile, summary
 from bench.report import Goal, Outcome, last_line
 from bench.shop import Scale, Shop, Write
@@ -98,6 +99,38 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
     assert percentile([float(n) for n in range(100, 0, -1)], 0.99) == 99.0
     assert percentile([3.0], 0.99) == 3.0
     assert summary([1.0, 2.0, 6.0])["p50_ms"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("stolen", "made", "chosen"),
+    [
+        ([0, 0, 0, 90], 2, [0, 1]),
+        ([90, 5, 90, 0, 0], 4, [3, 1]),
+        ([90, 30, 60, 40, 90, 0], 5, [1, 3]),
+    ],
+    ids=["quiet", "quiet-at-last", "never-quiet"],
+)
+def test_rounds_count_from_which_least_was_stolen(
+    monkeypatch: pytest.MonkeyPatch, stolen: list[int], made: int, chosen: list[int]
+) -> None:
+    """Rounds end as soon as enough were left alone; which ones count has nothing to do with what they found."""
+    total, gone, number = 0, 0, -1
+
+    def measure() -> int:
+        nonlocal total, gone, number
+        number += 1
+        total, gone = total + 1000, gone + stolen[number]
+        return number
+
+    monkeypatch.setattr(rounds, "_cpu", lambda: (gone, total))
+    counted, every = rounds.quietest(measure, wanted=2, most=5)
+    assert [each.found for each in every] == list(range(made))
+    assert [each.found for each in counted] == chosen
+    assert rounds.about(counted, every) == {
+        "rounds": made,
+        "rounds_counted": 2,
+        "stolen_share": max(stolen[n] for n in chosen) / 1000,
+    }
 
 
 @pytest.mark.parametrize(
