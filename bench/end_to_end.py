@@ -39,19 +39,15 @@ def run(run: Run) -> Outcome:
             connection.execute("VACUUM ANALYZE")
         step()
         with running(settings(state, source)) as daemon, psycopg.connect(source, autocommit=True) as connection:
-            watcher = Watcher(state)
-            until_there(watcher, shop.scale.rentals, daemon.poll)
-            step()
-            rng = random.Random(shop.scale.rentals)
-            latencies = in_rounds(
-                lambda number: _transaction(connection, rng, shop.scale, number),
-                watcher,
-                shop.scale.rentals + 1,
+            figures = latencies(
+                lambda rng, number: _transaction(connection, rng, shop.scale, number),
+                state,
+                shop,
+                daemon.poll,
+                step,
                 warm=_WARM,
                 count=count,
             )
-            watcher.close()
-    figures = {"transactions_per_second": RATE, **latencies}
     return Outcome(figures, [Goal("p99 from source commit to visible row, ms", figures["p99_ms"], GOAL_MS, "under")])
 
 
@@ -83,11 +79,34 @@ def until_there(watcher: Watcher, rental: int, ended: Callable[[], int | None]) 
         time.sleep(0.05)
 
 
-def in_rounds(commit: Callable[[int], None], watcher: Watcher, first: int, *, warm: int, count: int) -> dict[str, Any]:
-    """The latencies of rounds of `count` transactions, after `warm` that nobody measures; see `measure`."""
-    measure(commit, watcher, first, warm)
-    numbers = itertools.count(first + warm, count)
-    return durations(lambda: measure(commit, watcher, next(numbers), count))
+def latencies(
+    commit: Callable[[random.Random, int], None],
+    state: str,
+    shop: Shop,
+    ended: Callable[[], int | None],
+    step: Callable[[], None],
+    *,
+    warm: int,
+    count: int,
+) -> dict[str, Any]:
+    """The latencies of rounds of `count` transactions, after the shop's past and `warm` that nobody measures.
+
+    `commit` commits a transaction with the rental of that number; for the others see `until_there`. `step` is called
+    once the past is there.
+    """
+    watcher, past = Watcher(state), shop.scale.rentals
+    until_there(watcher, past, ended)
+    step()
+    rng = random.Random(past)
+    numbers = itertools.count(past + 1 + warm, count)
+
+    def round_of(first: int, transactions: int) -> list[float]:
+        return measure(lambda number: commit(rng, number), watcher, first, transactions)
+
+    round_of(past + 1, warm)
+    found = durations(lambda: round_of(next(numbers), count))
+    watcher.close()
+    return {"transactions_per_second": RATE, **found}
 
 
 def measure(commit: Callable[[int], None], watcher: Watcher, first: int, count: int) -> list[float]:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from bench.daemons import running, settings
-from bench.end_to_end import RATE, Watcher, in_rounds, until_there
+from bench.end_to_end import RATE, latencies
 from bench.floor import Floor
 from bench.report import Goal, Outcome
 from bench.run import Run
@@ -81,8 +81,8 @@ def run(run: Run) -> Outcome:
             "postgresql": _capture_postgres(run, broker),
             "mariadb": _capture_mariadb(run, broker, mariadb),
         }
-        latencies = {name: _latency(run, broker, mariadb, name, way) for name, way in _WAYS.items()}
-    outcome.figures = {**throughput, "capture_rows_per_second": capture, "mariadb_to_model": latencies}
+        by_way = {name: _latency(run, broker, mariadb, name, way) for name, way in _WAYS.items()}
+    outcome.figures = {**throughput, "capture_rows_per_second": capture, "mariadb_to_model": by_way}
     slowest = min(rate for rates in capture.values() for rate in rates.values())
     outcome.goals = [
         Goal(
@@ -90,7 +90,7 @@ def run(run: Run) -> Outcome:
         ),
         Goal("captured rows/s, the slowest way", slowest, 2 * DEBEZIUM_ROWS, "at least"),
         *(
-            Goal(f"p99 from MariaDB's commit to the visible row by {way}, ms", latencies[way]["p99_ms"], bound, "under")
+            Goal(f"p99 from MariaDB's commit to the visible row by {way}, ms", by_way[way]["p99_ms"], bound, "under")
             for way, bound in LATENCY_MS.items()
         ),
     ]
@@ -262,20 +262,17 @@ def _latency(run: Run, broker: KafkaBroker, mariadb: MariaDB, name: str, way: Wa
         environment = settings(state) | source
         environment |= {"ROWTIDE_LOG__KIND": "kafka", "ROWTIDE_LOG__SERVERS": broker.servers, "ROWTIDE_DOMAIN": folder}
         with running(environment) as daemon, mariadb.connect("shop", autocommit=False) as connection:
-            watcher = Watcher(state)
-            until_there(watcher, shop.scale.rentals, daemon.poll)
-            step()
-            rng = random.Random(shop.scale.rentals)
-            latencies = in_rounds(
-                lambda number: _transaction(connection, rng, shop.scale, number),
-                watcher,
-                shop.scale.rentals + 1,
+            figures = latencies(
+                lambda rng, number: _transaction(connection, rng, shop.scale, number),
+                state,
+                shop,
+                daemon.poll,
+                step,
                 warm=_WARM,
                 count=count,
             )
-            watcher.close()
             step()
-    return {"transactions_per_second": RATE, **latencies}
+    return figures
 
 
 @contextmanager
