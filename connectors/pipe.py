@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import select
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
@@ -21,6 +21,7 @@ from psycopg.pq import ExecStatus
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
 _Result: TypeAlias = "psycopg.pq.abc.PGresult"
 _Known: TypeAlias = tuple[str, tuple[int, ...]]  # a statement, by its text and the types of its parameters
+_Adapted: TypeAlias = tuple[Sequence[Any] | None, tuple[int, ...], Sequence[int] | None]  # values, types, formats
 _PREPARED = 500  # statements that a pipe keeps prepared; beyond it the longest unused one goes
 _CANCELLING = 5.0  # seconds for the server to stop what is not wanted any more
 _numbers = count()  # a prepared statement's name is its connection's, which may have several pipes
@@ -32,6 +33,7 @@ class _Statement(NamedTuple):
     then: Callable[[Rows], object] | None
     failed: Callable[[psycopg.Error], Exception] | None
     prepare: bool
+    apart: bool
 
 
 class Pipe:
@@ -59,6 +61,7 @@ class Pipe:
         *,
         failed: Callable[[psycopg.Error], Exception] | None = None,
         prepare: bool = True,
+        apart: bool = False,
     ) -> None:
         """Send a statement with the next `flush`.
 
@@ -68,8 +71,10 @@ class Pipe:
             then: takes its rows; may give more statements.
             failed: the error to raise in place of PostgreSQL's.
             prepare: whether the statement comes again.
+            apart: take the answers to those before it while the server works on it; what takes them gives no more
+                statements. It is run even where one before it failed.
         """
-        self._waiting.append(_Statement(sql, parameters, then, failed, prepare))
+        self._waiting.append(_Statement(sql, parameters, then, failed, prepare, apart))
 
     def now(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool = True) -> list[tuple[Any, ...]]:
         """The rows of a statement, run behind all that waits."""
@@ -91,8 +96,20 @@ class Pipe:
         """Drop what waits: the transaction it was for has gone."""
         self._waiting.clear()
 
-    def _send(self, statements: Sequence[_Statement]) -> None:
-        for statement, result in zip(statements, self._results(statements), strict=False):
+    def _send(self, statements: list[_Statement]) -> None:
+        parts = _parts(statements)
+        failure: Exception | None = None
+        for part, results in zip(parts, self._answered(parts), strict=False):
+            try:
+                if failure is None:
+                    self._take(part, results)
+            except Exception as error:  # noqa: BLE001 - raised when all is answered
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def _take(self, statements: Sequence[_Statement], results: Sequence[_Result]) -> None:
+        for statement, result in zip(statements, results, strict=False):
             if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
                 # Answers come in order: whatever stands behind the first failure was not done.
                 error = self._error(result)
@@ -109,36 +126,26 @@ class Pipe:
         # Where the client library alone speaks, of a lost connection, there is no code.
         return psycopg.OperationalError(str(error)) if connection.closed and error.sqlstate is None else error
 
-    def _results(self, statements: Sequence[_Statement]) -> list[_Result]:
-        """Send the statements; the result of each, up to the first that failed at least.
+    def _answered(self, parts: Sequence[Sequence[_Statement]]) -> Iterator[list[_Result]]:
+        """Send all statements; the results of each part, up to the first that failed at least.
 
         Raises psycopg.DataError for a parameter that cannot be sent, psycopg.OperationalError where the connection is lost.
         """
         connection, pgconn = self._connection, self._connection.pgconn
-        adapted = [self._adapted(statement.parameters) for statement in statements]
-        # What is asked of the server, in order: to prepare a statement, or (None) to run one.
-        asked: list[_Known | None] = []
+        adapted = [[self._adapted(statement.parameters) for statement in part] for part in parts]
         fresh: dict[_Known, bytes] = {}
         with connection.lock:
             if connection.closed:
                 raise psycopg.OperationalError("the connection is closed")
             try:
                 pgconn.enter_pipeline_mode()
-                for (sql, *_, prepare), (values, types, formats) in zip(statements, adapted, strict=True):
-                    known = sql, types
-                    if not prepare:
-                        pgconn.send_query_params(sql.encode(), values, types, formats)
-                    else:
-                        if known in self._prepared:
-                            self._prepared.move_to_end(known)
-                        elif known not in fresh:
-                            fresh[known] = b"rowtide_%d" % next(_numbers)
-                            pgconn.send_prepare(fresh[known], sql.encode(), types)
-                            asked.append(known)
-                        pgconn.send_query_prepared(self._prepared.get(known) or fresh[known], values, formats)
-                    asked.append(None)
-                pgconn.pipeline_sync()
-                answers = _answers(pgconn, len(asked) + 1)
+                asked = [self._ask(pgconn, *each, fresh) for each in zip(parts, adapted, strict=True)]
+                server = _sent(pgconn)
+                for number, part in enumerate(asked, start=1):
+                    results = self._results(part, _answers(pgconn, server, len(part) + 1), fresh)
+                    if number == len(asked) or connection.closed:
+                        break
+                    yield results
                 if not connection.closed:
                     pgconn.exit_pipeline_mode()
             except KeyboardInterrupt:
@@ -148,15 +155,48 @@ class Pipe:
             except BaseException:
                 connection.close()  # what is half said cannot be taken up again
                 raise
+        yield results
+
+    def _ask(
+        self,
+        pgconn: psycopg.pq.abc.PGconn,
+        statements: Sequence[_Statement],
+        adapted: Sequence[_Adapted],
+        fresh: dict[_Known, bytes],
+    ) -> list[_Known | None]:
+        """Put statements in the buffer. Returns what is asked, in order: to prepare one, or (None) to run one."""
+        asked: list[_Known | None] = []
+        for statement, (values, types, formats) in zip(statements, adapted, strict=True):
+            sql = statement.sql
+            if not statement.prepare:
+                pgconn.send_query_params(sql.encode(), values, types, formats)
+            else:
+                known = sql, types
+                name = self._prepared.get(known)
+                if name is not None:
+                    self._prepared.move_to_end(known)
+                elif (name := fresh.get(known)) is None:
+                    name = fresh[known] = b"rowtide_%d" % next(_numbers)
+                    pgconn.send_prepare(name, sql.encode(), types)
+                    asked.append(known)
+                pgconn.send_query_prepared(name, values, formats)
+            asked.append(None)
+        pgconn.pipeline_sync()
+        return asked
+
+    def _results(
+        self, asked: Sequence[_Known | None], answers: Sequence[_Result], fresh: Mapping[_Known, bytes]
+    ) -> list[_Result]:
+        """The answers to statements that were run; those that were prepared are known from now on."""
         results = []
-        for known_or_none, result in zip(asked, answers, strict=False):
-            if known_or_none is None or result.status != ExecStatus.COMMAND_OK:
+        for known, result in zip(asked, answers, strict=False):
+            if known is None or result.status != ExecStatus.COMMAND_OK:
                 results.append(result)
             else:
-                self._keep(known_or_none, fresh[known_or_none])
+                self._keep(known, fresh[known])
         return results
 
-    def _adapted(self, parameters: Sequence[Any]) -> tuple[Sequence[Any] | None, tuple[int, ...], Sequence[int] | None]:
+    def _adapted(self, parameters: Sequence[Any]) -> _Adapted:
         """Values, types and formats of parameters, as the server takes them."""
         if not parameters:
             return None, (), None
@@ -170,20 +210,31 @@ class Pipe:
             self.later(f"DEALLOCATE {unused.decode()}", prepare=False)
 
 
-def _answers(pgconn: psycopg.pq.abc.PGconn, wanted: int) -> list[_Result]:
-    """Talk to the server until so many answers are there; each is one result.
+def _parts(statements: list[_Statement]) -> list[list[_Statement]]:
+    """The statements, cut before each that goes apart."""
+    cuts = [number for number, statement in enumerate(statements) if statement.apart and number]
+    return [statements[start:end] for start, end in pairwise([0, *cuts, len(statements)])] if cuts else [statements]
+
+
+def _sent(pgconn: psycopg.pq.abc.PGconn) -> select.poll:
+    """Send what is in the buffer. Returns what waits for answers."""
+    server = select.poll()
+    server.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+    while pgconn.flush():
+        if server.poll()[0][1] & ~select.POLLOUT:
+            pgconn.consume_input()  # a server whose answers nobody takes would take nothing more either
+    server.modify(pgconn.socket, select.POLLIN)
+    return server
+
+
+def _answers(pgconn: psycopg.pq.abc.PGconn, server: select.poll, wanted: int) -> list[_Result]:
+    """Wait until so many answers are there; each is one result.
 
     Fewer where the server tells why it ends the connection. Raises psycopg.OperationalError where it does not.
     """
     found: list[_Result] = []
     lost: psycopg.OperationalError | None = None
     try:
-        server = select.poll()
-        server.register(pgconn.socket, select.POLLIN | select.POLLOUT)
-        while pgconn.flush():
-            if server.poll()[0][1] & ~select.POLLOUT:
-                pgconn.consume_input()  # a server whose answers nobody takes would take nothing more either
-        server.modify(pgconn.socket, select.POLLIN)
         while len(found) < wanted and (result := _answer(pgconn, server)) is not None:
             found.append(result)
     except psycopg.OperationalError as error:

@@ -1,8 +1,12 @@
-"""Appending to the embedded log: whole or not at all, and with the position in the source that it leads to."""
+"""Appending to the embedded log: whole or not at all, and with the position in the source that it leads to.
+
+An append can be read before it is on disk, for its readers' state is in the same database: after a crash of the machine
+that has no more than the log. Whoever is told that it has been appended may rely on the disk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby, islice
 from operator import attrgetter
@@ -39,6 +43,10 @@ _GROW = "UPDATE rowtide.log_partition SET next_offset = $1, bytes = bytes + $2 W
 _EXPECT = "SELECT 1 / (source_position IS NOT DISTINCT FROM $2)::integer FROM rowtide.log_topic WHERE id = $1"
 _STORE_POSITION = "UPDATE rowtide.log_topic SET source_position = $1 WHERE id = $2"
 _TELL = f"SELECT pg_notify('{CHANNEL}', '') WHERE NOT pg_try_advisory_xact_lock($1)"
+# Of the transaction that appends: until its end, in the order of the commits, and nobody waits for the disk.
+_LOCK = "SELECT pg_advisory_xact_lock($1), set_config('synchronous_commit', 'off', true)"
+# All that has been committed before is on disk with it: a transaction of its own, which writes that it was here.
+TO_DISK = "SELECT pg_logical_emit_message(true, 'rowtide', '')"
 _FEW = 200  # messages that go with the other statements, in one round trip; more go by COPY
 _CHUNK = 5000
 _COPIED_NULL = "\\N"
@@ -53,18 +61,27 @@ class Place(NamedTuple):
 
 
 class Appender:
-    """Appends by one connection, in autocommit, which holds the listeners' lock for its process. Not thread-safe."""
+    """Appends by one connection, in autocommit, which holds the listeners' lock for its process. Not thread-safe.
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    Args:
+        tell: is called when something can be read that could not before, with the rows where they are a few, else with
+            none.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], tell: Callable[[Sequence[Row]], object]) -> None:
         self.connection = connection
-        self.appended: list[Row] = []  # by the last call, where it was a few; else none
+        self._tell = tell
+        self._appended: list[Row] = []
         self._pipe = Pipe(connection)
 
     def append(self, place: Place, messages: Iterable[Message], source_position: str | None, expect: Expected) -> int:
         """See `Log`. One transaction."""
-        self.appended = []
+        self._appended = []
         try:
             return self._append(place, messages, source_position, expect)
+        except BaseException:
+            self._tell(())  # it may have been done all the same
+            raise
         finally:
             self._pipe.forget()
             # Statements are sent together, so a failure may leave a transaction open.
@@ -74,7 +91,7 @@ class Appender:
     def _append(self, place: Place, messages: Iterable[Message], source_position: str | None, expect: Expected) -> int:
         pipe = self._pipe
         pipe.later("BEGIN", prepare=False)
-        pipe.later("SELECT pg_advisory_xact_lock($1)", [APPEND_LOCK])
+        pipe.later(_LOCK, [APPEND_LOCK])
         if expect is not UNCHECKED:
 
             def fenced(error: psycopg.Error) -> Exception:
@@ -91,12 +108,9 @@ class Appender:
         if source_position is not None:
             pipe.later(_STORE_POSITION, [source_position, place.id])
         pipe.later(_TELL, [LISTENERS_LOCK])
-        pipe.later("COMMIT", prepare=False)
-        try:
-            pipe.flush()
-        except BaseException:
-            self.appended = []
-            raise
+        pipe.later("COMMIT", (), lambda _: self._tell(self._appended), prepare=False)
+        pipe.later(TO_DISK, apart=True)
+        pipe.flush()
         return count
 
     def _insert(self, place: Place, messages: Sequence[Message]) -> None:
@@ -110,7 +124,7 @@ class Appender:
             self._pipe.later(_INSERT, parameters, partial(self._inserted, place.id, few))
 
     def _inserted(self, topic_id: int, messages: Sequence[Message], answer: Rows) -> None:
-        self.appended += [
+        self._appended += [
             (number, topic_id, message.partition, offset, message.ts_ms, message.key, message.value)
             for message, (number, offset) in zip(messages, answer, strict=True)
         ]

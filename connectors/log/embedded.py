@@ -26,7 +26,7 @@ from connectors.log import (
     TopicReplacedError,
     UnknownTopicError,
 )
-from connectors.log.appending import APPEND_LOCK, LISTENERS_LOCK, OVERHEAD, Appender, Place
+from connectors.log.appending import APPEND_LOCK, LISTENERS_LOCK, OVERHEAD, TO_DISK, Appender, Place
 from connectors.log.handover import Handover
 from connectors.log.listening import Listener
 
@@ -105,12 +105,9 @@ class EmbeddedLog:
         with self._writing:
             connection = self._connected("_writer")
             if self._appender is None or self._appender.connection is not connection:
-                self._appender = Appender(connection)
+                self._appender = Appender(connection, self._handover.put)
             place = Place(topic, *self._topic(connection, topic))
-            try:
-                return self._appender.append(place, messages, source_position, expect)
-            finally:
-                self._handover.put(self._appender.appended)  # who waits is woken even where the outcome is not known
+            return self._appender.append(place, messages, source_position, expect)
 
     def source_position(self, topic: str) -> str | None:
         """See `Log`."""
@@ -120,6 +117,7 @@ class EmbeddedLog:
             row = connection.execute(
                 "SELECT source_position FROM rowtide.log_topic WHERE id = %s", [topic_id]
             ).fetchone()
+            connection.execute(TO_DISK)  # a source is told that it need not keep what lies before
         return row[0] if row else None
 
     # --- reading ---
