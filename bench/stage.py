@@ -171,7 +171,7 @@ def fill(stage: Stage, engine: Engine, connection: Connection, shop: Shop, *, de
         # Not the models: statistics that call them empty would be worse than none.
         for table in stage.tables:
             other.execute(f'ANALYZE "{schemas(stage.name)[1]}"."{table}"')
-    engine._refresher._whole.update(range(len(stage.analysis.models)))  # noqa: SLF001 - see above
+    engine._refresher.all()  # noqa: SLF001 - see above
     engine.step(int(shop.start.timestamp() * 1_000_000))
 
 

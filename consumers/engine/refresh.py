@@ -13,13 +13,13 @@ from connectors.pipe import Pipe, Rows
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.differences import Plan, difference_sql
 from consumers.engine.mirror import Image
+from consumers.engine.pending import Key, Pending, by_pattern
 from consumers.engine.picking import picker
 from consumers.engine.relations import Relation
 from consumers.engine.scoped import Pattern
 from consumers.engine.sqltext import array_literal, parameter_type
-from consumers.engine.statements import Carried, Input, Refresh, Route, due_sql, image_texts, refresh_sql
+from consumers.engine.statements import Input, Refresh, Route, due_sql, image_texts, refresh_sql
 
-Key = tuple[str | None, ...]
 MOST_KEYS = 50_000  # held in memory for one model; beyond it the model is refreshed early or whole
 KEYS_AT_ONCE = 10_000
 IMAGES_AT_ONCE = 5_000
@@ -73,39 +73,34 @@ class Refresher:
         self._exact = frozenset(exact)
         self._types = [[relations[m.name].base[s] for s in m.scope] for m in analysis.models]
         self._solid = [[n for n, s in enumerate(m.scope) if s in m.never_null] for m in analysis.models]
-        self._keys: list[set[Key]] = [set() for _ in analysis.models]
         self._plans = plans
-        self._differences = {n: Differences() for n, m in enumerate(analysis.models) if m.name in plans}
-        self._whole: set[int] = set()
         self._difference_sql: dict[int, str] = {}
         self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
         self._asking = {name for name, entry in inputs.items() if any(route.direct is None for route in entry.routes)}
         positions = {model.name: n for n, model in enumerate(analysis.models)}
-        self._above = [
+        above = [
             {positions[name] for name in analysis.upstream(model.name) if name in positions} - {n}
             for n, model in enumerate(analysis.models)
         ]
+        by_difference = [n for n, m in enumerate(analysis.models) if m.name in plans]
+        self._pending = Pending(above, by_difference, lambda number: self.asks(analysis.models[number].name))
         self._awaited = False  # an answer that may have more done, or object
         self.started: set[int] = set()  # the models that may have changed in this transaction
         self.refreshed: dict[str, int] = {}
 
     def forget(self) -> None:
         """Drop what is pending: the transaction was rolled back or committed."""
-        for keys in self._keys:
-            keys.clear()
-        for pending in self._differences.values():
-            pending.clear()
-        self._whole.clear()
+        self._pending.clear()
         self.started.clear()
         self.refreshed = {}
 
     def begin(self) -> None:
         """The clock has its first time: models of one row have it from then on, whatever their inputs hold."""
-        self._whole |= {number for number, model in enumerate(self._analysis.models) if not model.scope}
+        self._pending.whole |= {number for number, model in enumerate(self._analysis.models) if not model.scope}
 
     def all(self) -> None:
         """Nothing is known of any table: every model is to be refreshed whole."""
-        self._whole |= set(range(len(self._analysis.models)))
+        self._pending.whole |= set(range(len(self._analysis.models)))
 
     def asks(self, name: str) -> bool:
         """Whether changed rows of a table or model lead to keys by way of other tables, as these are at that moment."""
@@ -118,26 +113,26 @@ class Refresher:
         """
         entry = self._inputs[name]
         if images is None:
-            self._whole |= {route.model for route in entry.routes} | {model for model, _ in entry.whole}
-            self._whole |= {carried.model for carried in entry.differences}
+            self._pending.whole |= {route.model for route in entry.routes} | {model for model, _ in entry.whole}
+            self._pending.whole |= {carried.model for carried in entry.differences}
             return
         if not images:
             return
         for model, mask in entry.whole:
-            if model not in self._whole and any(image[0] & mask for image in images):
-                self._whole.add(model)
+            if model not in self._pending.whole and any(image[0] & mask for image in images):
+                self._pending.whole.add(model)
         for carried in entry.differences:
-            if carried.model not in self._whole:
-                pending = self._differences[carried.model]
+            if carried.model not in self._pending.whole:
+                pending = self._pending.differences[carried.model]
                 pending.add(carried, images)
                 if len(pending) > MOST_KEYS:
                     self._early(pipe, carried.model)
         for route in entry.routes:
-            if route.model not in self._whole:
+            if route.model not in self._pending.whole:
                 self._add(pipe, route, images)
 
     def _add(self, pipe: Pipe, route: Route, images: Sequence[Image]) -> None:
-        mask, keys = route.mask, self._keys[route.model]
+        mask, keys = route.mask, self._pending.keys[route.model]
         concerned = [image for image in images if image[0] & mask]
         if not concerned:
             return
@@ -160,9 +155,9 @@ class Refresher:
 
     def _found(self, pipe: Pipe, model: int, keys: Rows) -> None:
         """Take the keys that a query has found."""
-        if model not in self._whole:
-            self._keys[model].update(keys)
-            if len(self._keys[model]) > MOST_KEYS:
+        if model not in self._pending.whole:
+            self._pending.keys[model].update(keys)
+            if len(self._pending.keys[model]) > MOST_KEYS:
                 self._overflow(pipe, model)
 
     def _overflow(self, pipe: Pipe, model: int) -> None:
@@ -173,13 +168,12 @@ class Refresher:
         name = self._analysis.models[model].name
         rows = pipe.now("SELECT reltuples FROM pg_class WHERE oid = $1::regclass", [name])
         if model in self._exact or not rows or rows[0][0] < 4 * MOST_KEYS:
-            self._whole.add(model)
-            self._keys[model].clear()
+            self._pending.become_whole(model)
         else:
             self._early(pipe, model)
 
     def _early(self, pipe: Pipe, model: int) -> None:
-        while self._is_pending(model):
+        while self._pending.has(model):
             self._start(pipe, model, Causes("-infinity", ""))
             pipe.flush()
 
@@ -193,12 +187,11 @@ class Refresher:
         if not found:
             return
         if not self._analysis.models[number].scope:
-            self._whole.add(number)
-        elif number not in self._whole:
-            self._keys[number].update(found)
-            if len(self._keys[number]) > 20 * MOST_KEYS:
-                self._whole.add(number)
-                self._keys[number].clear()
+            self._pending.whole.add(number)
+        elif number not in self._pending.whole:
+            self._pending.keys[number].update(found)
+            if len(self._pending.keys[number]) > 20 * MOST_KEYS:
+                self._pending.become_whole(number)
 
     def refresh(
         self,
@@ -214,11 +207,11 @@ class Refresher:
         """
         pipe.flush()
         wanted = [n for n, model in enumerate(self._analysis.models) if only is None or model.name in only]
-        while group := self._ready(wanted):
+        while group := self._pending.ready(wanted):
             self._awaited = False
             for number in group:
                 self._start(pipe, number, causes)
-            if last is not None and not self._awaited and not self._ready(wanted):
+            if last is not None and not self._awaited and not self._pending.ready(wanted):
                 last()
                 last = None
             pipe.flush()
@@ -226,39 +219,19 @@ class Refresher:
             last()
             pipe.flush()
 
-    def _is_pending(self, number: int) -> bool:
-        return number in self._whole or bool(self._keys[number]) or bool(self._differences.get(number))
-
-    def _ready(self, wanted: Sequence[int]) -> list[int]:
-        """Pending models that read nothing pending. One that asks for others as they are is the last of them."""
-        group: list[int] = []
-        pending: set[int] = set()
-        for number in wanted:
-            if not self._is_pending(number):
-                continue
-            if not self._above[number] & pending:
-                group.append(number)
-                if self.asks(self._analysis.models[number].name):
-                    break
-            pending.add(number)
-        return group
-
     def _start(self, pipe: Pipe, number: int, causes: Causes) -> None:
         """Send the statements of a pending model. Where differences open keys, it is pending again."""
         model = self._analysis.models[number]
         self.started.add(number)
-        if number in self._whole:
-            self._whole.discard(number)
-            self._keys[number].clear()
-            if number in self._differences:
-                self._differences[number].clear()
+        if number in self._pending.whole:
+            self._pending.drop(number)
             self._run(pipe, number, None, [], causes)
-        elif self._differences.get(number):
+        elif self._pending.differences.get(number):
             self._run_differences(pipe, number)
         else:
-            pending, self._keys[number] = self._keys[number], set()
+            pending, self._pending.keys[number] = self._pending.keys[number], set()
             self._count(model, len(pending))
-            for pattern, keys in _by_pattern(pending):
+            for pattern, keys in by_pattern(pending):
                 if any(pattern[place] for place in self._solid[number]):
                     continue  # no row has NULL there
                 for start in range(0, len(keys), KEYS_AT_ONCE):
@@ -320,7 +293,7 @@ class Refresher:
     def _run_differences(self, pipe: Pipe, number: int) -> None:
         """Bring the pending differences into a model. The keys that they leave open are pending then."""
         model = self._analysis.models[number]
-        plan, entry, pending = self._plans[model.name], self._inputs[model.name], self._differences[number]
+        plan, entry, pending = self._plans[model.name], self._inputs[model.name], self._pending.differences[number]
         sql = self._difference_sql.get(number)
         if sql is None:
             source, mask = self._relations[plan.table], entry.mask_sql("o", "n", prefixed=True)
@@ -335,44 +308,11 @@ class Refresher:
             changed = [
                 (row[1], row[old] if row[2] else None, row[new] if row[3] else None) for row in rows if not row[0]
             ]
-            self._keys[number].update([row[4:images_at] for row in rows if row[0]])
+            self._pending.keys[number].update([row[4:images_at] for row in rows if row[0]])
             self.route(pipe, model.name, changed)
 
         self._awaited = True
         pipe.later(sql, pending.take(types), then, failed=partial(_failed, model))
-
-
-class Differences:
-    """The images whose differences a model has not taken in yet."""
-
-    def __init__(self) -> None:
-        self._signs: list[str] = []
-        self._rows: list[tuple[str | None, ...]] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def clear(self) -> None:
-        """Forget them."""
-        self._signs.clear()
-        self._rows.clear()
-
-    def add(self, carried: Carried, images: Sequence[Image]) -> None:
-        """Take what concerns the model: a changed row goes as it was and comes as it is."""
-        mask, pick = carried.mask, picker(carried.places)
-        concerned = [image for image in images if image[0] & mask]
-        gone = [pick(old) for _, old, _ in concerned if old is not None]
-        come = [pick(new) for _, _, new in concerned if new is not None]
-        self._signs += ["-1"] * len(gone) + ["1"] * len(come)
-        self._rows += gone + come
-
-    def take(self, types: Sequence[str]) -> list[str]:
-        """The parameters of the statement; nothing is pending afterwards."""
-        columns = zip(*self._rows, strict=True)
-        parameters = [array_literal(self._signs, "smallint")]
-        parameters += [array_literal(column, type_) for column, type_ in zip(columns, types, strict=True)]
-        self.clear()
-        return parameters
 
 
 def _failed(model: Model, error: psycopg.Error) -> Exception:
@@ -392,14 +332,3 @@ def _several(model: Model) -> ModelFailedError:
         f"The model {model.name} gives more than one row for a key ({', '.join(model.file.key)}).",
         hint=f"Correct {model.file.path}: group by the key, or name all the columns that identify a row.",
     )
-
-
-def _by_pattern(keys: Iterable[Key]) -> list[tuple[Pattern, list[Key]]]:
-    """The keys grouped by where they are NULL, each group in a stable order."""
-    groups: dict[Pattern, list[Key]] = {}
-    for key in keys:
-        if None in key:
-            groups.setdefault(tuple(part is None for part in key), []).append(key)
-        else:
-            groups.setdefault((False,) * len(key), []).append(key)
-    return list(groups.items())
