@@ -72,6 +72,11 @@ class Plan:
         doubtful = any(a.kind in _BOUNDS or (a.kind == "sum" and not a.zero) for a in self.aggregates)
         return doubtful or not any(a.counts_rows for a in self.aggregates)
 
+    @property
+    def may_ask_ever(self) -> bool:
+        """Whether a difference of any values can: a sum that has become NaN does."""
+        return self.may_ask or any(a.kind == "sum" for a in self.aggregates)
+
 
 class _NoPlanError(Exception):
     """The model cannot be kept by difference; carries why."""

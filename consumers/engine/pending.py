@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from consumers.engine.mirror import Image
 from consumers.engine.picking import picker
@@ -52,12 +52,12 @@ class Pending:
     Args:
         above: for each model the models it depends on, directly or not.
         by_difference: the models that take differences.
-        asks: whether a model's changed rows lead to keys by way of other tables, as these are at that moment.
+        asks: for each model whether its changed rows lead to keys by way of other tables, as these are at that moment.
     """
 
-    def __init__(self, above: Sequence[set[int]], by_difference: Iterable[int], asks: Callable[[int], bool]) -> None:
-        self._above = above
-        self._asks = asks
+    def __init__(self, above: Sequence[set[int]], by_difference: Iterable[int], asks: Sequence[bool]) -> None:
+        self.above = above
+        self.asks = asks
         self.keys: list[set[Key]] = [set() for _ in above]
         self.differences = {number: Differences() for number in by_difference}
         self.whole: set[int] = set()
@@ -93,9 +93,9 @@ class Pending:
         for number in wanted:
             if not self.has(number):
                 continue
-            if not self._above[number] & pending:
+            if not self.above[number] & pending:
                 group.append(number)
-                if self._asks(number):
+                if self.asks[number]:
                     break
             pending.add(number)
         return group

@@ -83,7 +83,12 @@ class Refresher:
             for n, model in enumerate(analysis.models)
         ]
         by_difference = [n for n, m in enumerate(analysis.models) if m.name in plans]
-        self._pending = Pending(above, by_difference, lambda number: self.asks(analysis.models[number].name))
+        asking = [self.asks(model.name) for model in analysis.models]
+        self._pending = Pending(above, by_difference, asking)
+        self._readers = [inputs[model.name].readers() for model in analysis.models]
+        self._one_row = [n for n, model in enumerate(analysis.models) if not model.scope]
+        self._open = {n for n in by_difference if plans[analysis.models[n].name].may_ask_ever}
+        self._closing: set[int] = set()  # models that go behind what they read, whose answers need not tell of them
         self._awaited = False  # an answer that may have more done, or object
         self.started: set[int] = set()  # the models that may have changed in this transaction
         self.refreshed: dict[str, int] = {}
@@ -91,6 +96,7 @@ class Refresher:
     def forget(self) -> None:
         """Drop what is pending: the transaction was rolled back or committed."""
         self._pending.clear()
+        self._closing.clear()
         self.started.clear()
         self.refreshed = {}
 
@@ -113,13 +119,12 @@ class Refresher:
         """
         entry = self._inputs[name]
         if images is None:
-            self._pending.whole |= {route.model for route in entry.routes} | {model for model, _ in entry.whole}
-            self._pending.whole |= {carried.model for carried in entry.differences}
+            self._pending.whole |= entry.readers() - self._closing
             return
         if not images:
             return
         for model, mask in entry.whole:
-            if model not in self._pending.whole and any(image[0] & mask for image in images):
+            if model not in self._closing and any(image[0] & mask for image in images):
                 self._pending.whole.add(model)
         for carried in entry.differences:
             if carried.model not in self._pending.whole:
@@ -209,15 +214,32 @@ class Refresher:
         wanted = [n for n, model in enumerate(self._analysis.models) if only is None or model.name in only]
         while group := self._pending.ready(wanted):
             self._awaited = False
+            self._closing = {number for number in self._one_row if number in wanted and self._is_closing(number, group)}
             for number in group:
+                self._start(pipe, number, causes)
+            self._pending.whole |= self._closing
+            for number in sorted(self._closing):
                 self._start(pipe, number, causes)
             if last is not None and not self._awaited and not self._pending.ready(wanted):
                 last()
                 last = None
             pipe.flush()
+            self._closing.clear()
         if last is not None:
             last()
             pipe.flush()
+
+    def _is_closing(self, number: int, group: Sequence[int]) -> bool:
+        """Whether all that a model of one row reads is as it will be, once this group has gone: it needs no keys."""
+        above = self._pending.above[number]
+        return (
+            number not in group
+            and number not in self._exact
+            and not above.isdisjoint(group)
+            and not any(self._readers[each] & above for each in group)
+            and not any(self._pending.has(each) for each in above if each not in group)
+            and not any(each in self._open or self._pending.asks[each] for each in above if each in group)
+        )
 
     def _start(self, pipe: Pipe, number: int, causes: Causes) -> None:
         """Send the statements of a pending model. Where differences open keys, it is pending again."""
@@ -246,7 +268,7 @@ class Refresher:
         model = self._analysis.models[number]
         entry = self._inputs[model.name]
         # Rows of a model refreshed whole may be too many to carry; its readers are refreshed whole as well.
-        read = bool(entry.routes or entry.whole or entry.differences)
+        read = bool(self._readers[number])
         images = read and (pattern is not None or not model.scope)
         statement = self._statements.get((number, pattern, images))
         if statement is None:
@@ -264,7 +286,7 @@ class Refresher:
                 parameters += [at[0], cause[0]]
             else:
                 parameters += [causes.at, causes.cause]
-        self._awaited |= read or statement.counted
+        self._awaited |= statement.counted or not self._readers[number] <= self._closing
         then = partial(self._ran, pipe, model, statement, images=images, read=read)
         failed = partial(_failed, model)
         # Plans for keys look rows up one by one, however many there are, and are made once. A large model refreshed
@@ -311,7 +333,7 @@ class Refresher:
             self._pending.keys[number].update([row[4:images_at] for row in rows if row[0]])
             self.route(pipe, model.name, changed)
 
-        self._awaited = True
+        self._awaited |= number in self._open or not self._readers[number] <= self._closing
         pipe.later(sql, pending.take(types), then, failed=partial(_failed, model))
 
 

@@ -61,6 +61,11 @@ class Input:
     whole: list[tuple[int, int]] = field(default_factory=list)  # (model, mask): refreshed whole on a change
     differences: list[Carried] = field(default_factory=list)
 
+    def readers(self) -> set[int]:
+        """The models that its changes may concern."""
+        models = {route.model for route in self.routes} | {model for model, _ in self.whole}
+        return models | {carried.model for carried in self.differences}
+
     def mask_of(self, columns: Iterable[str]) -> int:
         """The bits of the given columns."""
         mask = 0
