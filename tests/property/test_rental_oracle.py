@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from typing import Any
 
 import psycopg
@@ -113,14 +114,13 @@ def test_a_rebuild_from_the_log_leaves_the_same(database: str, analysis: Analysi
         assert_clean(connection, analysis, "rental", f"seed {seed}")
 
 
-def contents(connection: psycopg.Connection[Any]) -> dict[str, list[str]]:
-    """The public tables, history and kept days included, as text."""
-    connection.execute("SET TimeZone = 'UTC'")
+def contents(connection: psycopg.Connection[Any]) -> dict[str, Counter[tuple[Any, ...]]]:
+    """The rows of the public tables, history and kept days included.
+
+    Values, not texts: a sum that came down to nothing may be 0.00 where one of nothing is 0.
+    """
     tables = ("rental_status", "late_fees", "inventory_status", "customer_account", "inventory_audit", "daily")
-    return {
-        name: [row for (row,) in connection.execute(f"SELECT t::text FROM rental.{name} AS t ORDER BY 1")]
-        for name in tables
-    }
+    return {name: Counter(connection.execute(f"SELECT * FROM rental.{name}").fetchall()) for name in tables}
 
 
 def assert_history(connection: psycopg.Connection[Any], name: str, history: RentalHistory, note: str) -> None:
