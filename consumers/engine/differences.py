@@ -7,7 +7,7 @@ instead: the statement gives them back as to be asked again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -16,11 +16,12 @@ from consumers.engine.analysis import Analysis, Model
 from consumers.engine.blocks import branches, read_block
 from consumers.engine.lineage import FREE, is_aggregate
 from consumers.engine.relations import Relation
-from consumers.engine.sqltext import comparable, parameter_type, quote, quoted
+from consumers.engine.sqltext import comparable, parameter_type, quote, quoted, unnest
 
 _EXACT_SUMS = frozenset({"bigint", "numeric"})
 _SIGN = "__sign"
 _KINDS = {exp.Count: "count", exp.Sum: "sum", exp.Min: "min", exp.Max: "max"}
+_SIDES = (("-1", "m"), ("1", "n"))
 _BOUNDS = {"min": "least", "max": "greatest"}
 
 
@@ -153,12 +154,10 @@ def _aggregate(name: str, item: exp.Expr, relation: Relation) -> Aggregate:
     return Aggregate(name, kind, argument, where, zero)
 
 
-def difference_sql(model: Model, plan: Plan, source: Relation, relation: Relation, mask: str, tail: str) -> str:
-    """The statement that brings the differences of changed rows into the model.
+def images_rows(plan: Plan, source: Relation) -> str:
+    """Changed rows as their images tell them.
 
-    Parameters: the signs of the images (-1: as the row was, 1: as it is), then one array for each of the plan's
-    columns. `mask` and `tail` are expressions over the columns o_… and n_…. It returns for each group concerned:
-    whether it is to be asked again, the mask, whether it was there, whether it is there, the key as text, the tail.
+    Parameters: the signs (-1: as the row was, 1: as it is), then one array for each of the plan's columns.
     """
     types = [source.columns[name] for name in plan.columns]
     arrays = ", ".join(f"${n}::{parameter_type(t)}[]" for n, t in enumerate(types, start=2))
@@ -166,7 +165,42 @@ def difference_sql(model: Model, plan: Plan, source: Relation, relation: Relatio
     casts = ", ".join(
         [quote(_SIGN), *(f"{quote(c)}::{t} AS {quote(c)}" for c, t in zip(plan.columns, types, strict=True))]
     )
-    rows = f"(SELECT {casts} FROM unnest($1::smallint[]{', ' + arrays if arrays else ''}) AS __u({raw}))"
+    return f"(SELECT {casts} FROM unnest($1::smallint[]{', ' + arrays if arrays else ''}) AS __u({raw}))"
+
+
+def coming_rows(plan: Plan, source: Relation, key: Sequence[str]) -> str:
+    """Changed rows of a table that are about to be written: as they were stands in the table still.
+
+    Parameters: one array of values to come for each of `coming_columns`.
+    """
+    types = source.columns
+    rows = unnest([(name, types[name]) for name in coming_columns(plan, key)], "n")
+    same = " AND ".join(f"m.{quote(k)} = n.{quote(k)}" for k in key)
+    differs = " OR ".join(
+        f"{comparable(f'm.{quote(c)}', types[c])} IS DISTINCT FROM {comparable(f'n.{quote(c)}', types[c])}"
+        for c in plan.columns
+        if c not in key
+    )
+    values = (f"({sign}::smallint{''.join(f', {row}.{quote(c)}' for c in plan.columns)})" for sign, row in _SIDES)
+    return (
+        f"(SELECT v.* FROM {rows} LEFT JOIN {quote(plan.table)} AS m ON {same} "
+        f"CROSS JOIN LATERAL (VALUES {', '.join(values)}) AS v({quoted([_SIGN, *plan.columns])}) "
+        f"WHERE CASE WHEN m.ctid IS NULL THEN v.{quote(_SIGN)} > 0 ELSE {differs or 'false'} END)"
+    )
+
+
+def coming_columns(plan: Plan, key: Sequence[str]) -> tuple[str, ...]:
+    """What `coming_rows` takes: the key, then the plan's other columns."""
+    return (*key, *(name for name in plan.columns if name not in key))
+
+
+def difference_sql(model: Model, plan: Plan, rows: str, relation: Relation, mask: str, tail: str) -> str:
+    """The statement that brings the differences of changed rows into the model.
+
+    Its parameters are those of `rows`, which is `images_rows` or `coming_rows`. `mask` and `tail` are expressions over
+    the columns o_… and n_…. It returns for each group concerned: whether it is to be asked again, the mask, whether it
+    was there, whether it is there, the key as text, the tail.
+    """
     key = list(plan.groups)
     parts = [f"{text} AS {quote(name)}" for name, text in plan.groups.items()]
     parts.append(f"bool_or({quote(_SIGN)} < 0) AS __went")

@@ -31,9 +31,9 @@ from consumers.engine.analysis import Analysis
 from consumers.engine.cascades import Cascades
 from consumers.engine.differences import find_plans
 from consumers.engine.ledger import DueError, Ledger
-from consumers.engine.mirror import Mirror, MissingRowsError
+from consumers.engine.mirror import Foretell, Mirror, MissingRowsError
 from consumers.engine.parking import plain, without, without_missing
-from consumers.engine.refresh import Causes, Refresher
+from consumers.engine.refresh import Causes, ForetoldError, Refresher
 from consumers.engine.relations import describe_all
 from consumers.engine.statements import build_inputs
 from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
@@ -225,9 +225,13 @@ class Engine:
 
     def _transact(self, units: Sequence[Unit], times: Sequence[int | None], result: Applied) -> int:
         """One transaction for these units, or for fewer if a due time arises among them. Returns how many."""
+        foretell: Foretell | None = partial(self._refresher.foretell, self._pipe)
         while True:
             try:
-                self._attempt(units, times)
+                self._attempt(units, times, foretell)
+            except ForetoldError:
+                foretell = None
+                continue
             except _CutError as cut:
                 units, times = units[: cut.count], times[: cut.count]
                 continue
@@ -247,7 +251,7 @@ class Engine:
         self._refresher.forget()
         return len(units)
 
-    def _attempt(self, units: Sequence[Unit], times: Sequence[int | None]) -> None:
+    def _attempt(self, units: Sequence[Unit], times: Sequence[int | None], foretell: Foretell | None) -> None:
         """Try one transaction. Raises _CutError with how many units it may hold, if fewer."""
         first, last = times[0], times[-1]
         # Where every state counts, rows are computed at the time of the first unit; if none of them changes by
@@ -266,7 +270,7 @@ class Engine:
                 self.ledger.commit_unless_due(last if self._steps else moment, refreshed=refreshed)
 
             try:
-                self._write(self._expand(units), times, finish)
+                self._write(self._expand(units), times, foretell, finish)
             except DueError:
                 self._connection.execute("ROLLBACK TO SAVEPOINT refreshed")
                 self.ledger.read_due()
@@ -299,19 +303,26 @@ class Engine:
         if self._steps and due is not None and last is not None and due <= last:
             raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
 
-    def _write(self, units: Sequence[Unit], times: Sequence[int | None], finish: Callable[[], object]) -> None:
+    def _write(
+        self,
+        units: Sequence[Unit],
+        times: Sequence[int | None],
+        foretell: Foretell | None,
+        finish: Callable[[], object],
+    ) -> None:
         """Mirror, keys and models for these units."""
         changes = [placed.event for unit in units for placed in unit.changes]
         if self._exact and sum(bool(unit.changes) for unit in units) > 1:
             changes = self._write_waves(units, times)
-        self._apply_to_mirror(changes)
+        self._apply_to_mirror(changes, foretell)
         failpoint("mirror_written")
         # What feeds histories is either done by now or stands in the only unit that has changes: it tells the time.
         number = next((n for n, unit in enumerate(units) if unit.changes), 0)
         self._refresher.refresh(self._pipe, Causes(_text(times[number]), units[number].cause), last=finish)
 
-    def _apply_to_mirror(self, changes: Sequence[Change | Truncate]) -> None:
-        self._mirror.apply(self._pipe, changes, partial(self._refresher.route, self._pipe), self._refresher.asks)
+    def _apply_to_mirror(self, changes: Sequence[Change | Truncate], foretell: Foretell | None = None) -> None:
+        refresher = self._refresher
+        self._mirror.apply(self._pipe, changes, partial(refresher.route, self._pipe), refresher.asks, foretell)
 
     def _write_waves(self, units: Sequence[Unit], times: Sequence[int | None]) -> list[Change | Truncate]:
         """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""
@@ -428,7 +439,7 @@ class Engine:
             self.ledger.begin(clock)
             yield
             self._pipe.flush()
-        except (_CutError, MissingRowsError, psycopg.DataError, psycopg.errors.NotNullViolation):
+        except (_CutError, ForetoldError, MissingRowsError, psycopg.DataError, psycopg.errors.NotNullViolation):
             # Tried again in another way, by this writer: nobody else has written meanwhile.
             self._roll_back()
             self.ledger.known, self._cascades = before

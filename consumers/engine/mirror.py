@@ -23,6 +23,11 @@ Image = tuple[int, Texts | None, Texts | None]
 Take = Callable[[str, Sequence[Image] | None], object]
 
 
+# Is told of a few rows of a table, with all their values, before they are written.
+Foretell = Callable[[str, Sequence[Row]], object]
+_FEW = 20  # rows, of which the sooner answer is worth more than the work saved by asking first
+
+
 def ignore(name: str, images: Sequence[Image] | None) -> None:
     """For those whom the images do not concern."""
 
@@ -55,11 +60,13 @@ class Mirror:
         changes: Iterable[Change | Truncate],
         take: Take = ignore,
         asks: Callable[[str], bool] = lambda _: False,
+        foretell: Foretell | None = None,
     ) -> None:
         """Apply changes in their order, the last image of each key at once.
 
         `take` is told of each table the images of the rows that changed; None where the whole table was emptied.
         `asks`: whether it will ask for the other tables as they are then, so that no more may be written before.
+        `foretell` is told of what can be told before; where it is, the pipe has still to be flushed.
         Raises MissingRowsError, and psycopg.DataError for a value that the column's type refuses.
         """
         pending: dict[str, dict[tuple[str, ...], Row | None]] = {}
@@ -78,6 +85,13 @@ class Mirror:
                 if before is not None:
                     row = tuple(b if value is UNAVAILABLE else value for value, b in zip(row, before, strict=True))
             rows[change.key] = None if change.op == "d" else row
+        if foretell is not None and len(pending) == 1:
+            ((name, rows),) = pending.items()
+            whole = [row for row in rows.values() if row is not None and UNAVAILABLE not in row]
+            if len(whole) == len(rows) <= _FEW and not asks(name):
+                foretell(name, whole)
+                self._write(pipe, name, rows, take)
+                return
         for name, rows in pending.items():
             self._write(pipe, name, rows, take)
             if asks(name):

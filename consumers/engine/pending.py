@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from consumers.engine.mirror import Image
 from consumers.engine.picking import picker
@@ -14,9 +14,14 @@ Key = tuple[str | None, ...]
 
 
 class Differences:
-    """The images whose differences a model has not taken in yet."""
+    """The images whose differences a model has not taken in yet.
 
-    def __init__(self) -> None:
+    Args:
+        types: of the values it takes of each.
+    """
+
+    def __init__(self, types: Sequence[str]) -> None:
+        self._types = types
         self._signs: list[str] = []
         self._rows: list[tuple[str | None, ...]] = []
 
@@ -37,11 +42,11 @@ class Differences:
         self._signs += ["-1"] * len(gone) + ["1"] * len(come)
         self._rows += gone + come
 
-    def take(self, types: Sequence[str]) -> list[str]:
+    def take(self) -> list[str]:
         """The parameters of the statement; nothing is pending afterwards."""
         columns = zip(*self._rows, strict=True)
         parameters = [array_literal(self._signs, "smallint")]
-        parameters += [array_literal(column, type_) for column, type_ in zip(columns, types, strict=True)]
+        parameters += [array_literal(column, type_) for column, type_ in zip(columns, self._types, strict=True)]
         self.clear()
         return parameters
 
@@ -51,15 +56,17 @@ class Pending:
 
     Args:
         above: for each model the models it depends on, directly or not.
-        by_difference: the models that take differences.
+        by_difference: for the models that take differences, the types of the values they take.
         asks: for each model whether its changed rows lead to keys by way of other tables, as these are at that moment.
     """
 
-    def __init__(self, above: Sequence[set[int]], by_difference: Iterable[int], asks: Sequence[bool]) -> None:
+    def __init__(
+        self, above: Sequence[set[int]], by_difference: Mapping[int, Sequence[str]], asks: Sequence[bool]
+    ) -> None:
         self.above = above
         self.asks = asks
         self.keys: list[set[Key]] = [set() for _ in above]
-        self.differences = {number: Differences() for number in by_difference}
+        self.differences = {number: Differences(types) for number, types in by_difference.items()}
         self.whole: set[int] = set()
 
     def clear(self) -> None:

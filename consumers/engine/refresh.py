@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,8 @@ import psycopg
 from connectors.errors import RowtideError
 from connectors.pipe import Pipe, Rows
 from consumers.engine.analysis import Analysis, Model
-from consumers.engine.differences import Plan, difference_sql
-from consumers.engine.mirror import Image
+from consumers.engine.differences import Plan, coming_columns, coming_rows, difference_sql, images_rows
+from consumers.engine.mirror import Image, Row
 from consumers.engine.pending import Key, Pending, by_pattern
 from consumers.engine.picking import picker
 from consumers.engine.relations import Relation
@@ -27,6 +28,10 @@ IMAGES_AT_ONCE = 5_000
 
 class ModelFailedError(RowtideError):
     """A model's query failed on the data: the domain must stop, nothing of the batch is kept."""
+
+
+class ForetoldError(Exception):
+    """What was done ahead of the mirror failed: without it the error, if there is one, shows where it belongs."""
 
 
 class Causes:
@@ -52,6 +57,23 @@ class Causes:
         return [at for at, _ in pairs], [cause for _, cause in pairs]
 
 
+@dataclass
+class _Foretold:
+    """What is done for rows of a table before the mirror has told what they were.
+
+    Args:
+        differences: the models that have taken theirs.
+        keys: by model, those for which it is refreshed with the rows as they will be.
+    """
+
+    table: str
+    differences: set[int] = field(default_factory=set)
+    keys: dict[int, set[Key]] = field(default_factory=dict)
+
+
+_NOTHING = _Foretold("")
+
+
 class Refresher:
     """Collects affected keys and refreshes models. Holds the keys pending within one transaction.
 
@@ -74,7 +96,8 @@ class Refresher:
         self._types = [[relations[m.name].base[s] for s in m.scope] for m in analysis.models]
         self._solid = [[n for n, s in enumerate(m.scope) if s in m.never_null] for m in analysis.models]
         self._plans = plans
-        self._difference_sql: dict[int, str] = {}
+        self._tables = analysis.domain.mirror_tables
+        self._difference_sql: dict[tuple[int, bool], str] = {}
         self._statements: dict[tuple[int, Pattern | None, bool], Refresh] = {}
         self._asking = {name for name, entry in inputs.items() if any(route.direct is None for route in entry.routes)}
         positions = {model.name: n for n, model in enumerate(analysis.models)}
@@ -82,13 +105,19 @@ class Refresher:
             {positions[name] for name in analysis.upstream(model.name) if name in positions} - {n}
             for n, model in enumerate(analysis.models)
         ]
-        by_difference = [n for n, m in enumerate(analysis.models) if m.name in plans]
+        by_difference = {
+            n: [parameter_type(relations[plan.table].columns[c]) for c in plan.columns]
+            for n, model in enumerate(analysis.models)
+            if (plan := plans.get(model.name)) is not None
+        }
         asking = [self.asks(model.name) for model in analysis.models]
         self._pending = Pending(above, by_difference, asking)
         self._readers = [inputs[model.name].readers() for model in analysis.models]
         self._one_row = [n for n, model in enumerate(analysis.models) if not model.scope]
         self._open = {n for n in by_difference if plans[analysis.models[n].name].may_ask_ever}
         self._closing: set[int] = set()  # models that go behind what they read, whose answers need not tell of them
+        self._foretellable = {name: self._certain_routes(name) for name in self._tables}
+        self._foretold: _Foretold | None = None
         self._awaited = False  # an answer that may have more done, or object
         self.started: set[int] = set()  # the models that may have changed in this transaction
         self.refreshed: dict[str, int] = {}
@@ -97,6 +126,7 @@ class Refresher:
         """Drop what is pending: the transaction was rolled back or committed."""
         self._pending.clear()
         self._closing.clear()
+        self._foretold = None
         self.started.clear()
         self.refreshed = {}
 
@@ -112,12 +142,52 @@ class Refresher:
         """Whether changed rows of a table or model lead to keys by way of other tables, as these are at that moment."""
         return name in self._asking
 
+    def _certain_routes(self, table: str) -> list[Route]:
+        """The ways from a table to keys that its rows as they will be tell, and that may be gone at once.
+
+        What a row was may lead to another key; then the model is refreshed again. So none whose every state counts, and
+        none that is reached in another way besides.
+        """
+        models = self._analysis.models
+        return [
+            route
+            for route in self._inputs[table].routes
+            if route.direct is not None
+            and route.model not in self._exact
+            and not self.asks(models[route.model].name)
+            and not any(table in models[above].reads for above in self._pending.above[route.model])
+        ]
+
+    def foretell(self, pipe: Pipe, name: str, rows: Sequence[Row]) -> None:
+        """Take a few rows of a table, with all their values, that are about to be written; it has no reader that asks.
+
+        What is certain already need not wait for the mirror's answer. `route` must follow, and then `refresh`.
+        """
+        entry, table = self._inputs[name], self._tables[name]
+        told = self._foretold = _Foretold(name)
+        values = dict(zip(table.names, zip(*rows, strict=True), strict=True))
+        for carried in entry.differences:
+            if carried.model not in self._pending.whole:
+                plan = self._plans[self._analysis.models[carried.model].name]
+                columns = [(values[c], entry.relation.columns[c]) for c in coming_columns(plan, table.key)]
+                arrays = [array_literal(column, parameter_type(type_)) for column, type_ in columns]
+                self._run_differences(pipe, carried.model, arrays, coming=True)
+                told.differences.add(carried.model)
+        for route in self._foretellable[name]:
+            above = self._pending.above[route.model]
+            if route.model not in self._pending.whole and not any(map(self._pending.has, above)):
+                keys = set(zip(*(values[entry.images[place]] for place in route.direct or ()), strict=True))
+                self._pending.keys[route.model] |= keys
+                told.keys.setdefault(route.model, set()).update(keys)
+
     def route(self, pipe: Pipe, name: str, images: Sequence[Image] | None) -> None:
         """Take the changed rows of a table or model; None: nothing is known of them, all its readers are concerned.
 
         Where `asks`, flush the pipe before anything else is written.
         """
-        entry = self._inputs[name]
+        entry, told = self._inputs[name], _NOTHING
+        if self._foretold is not None and self._foretold.table == name:
+            told, self._foretold = self._foretold, None
         if images is None:
             self._pending.whole |= entry.readers() - self._closing
             return
@@ -127,24 +197,24 @@ class Refresher:
             if model not in self._closing and any(image[0] & mask for image in images):
                 self._pending.whole.add(model)
         for carried in entry.differences:
-            if carried.model not in self._pending.whole:
+            if carried.model not in self._pending.whole and carried.model not in told.differences:
                 pending = self._pending.differences[carried.model]
                 pending.add(carried, images)
                 if len(pending) > MOST_KEYS:
                     self._early(pipe, carried.model)
         for route in entry.routes:
             if route.model not in self._pending.whole:
-                self._add(pipe, route, images)
+                self._add(pipe, route, images, told.keys.get(route.model, ()))
 
-    def _add(self, pipe: Pipe, route: Route, images: Sequence[Image]) -> None:
+    def _add(self, pipe: Pipe, route: Route, images: Sequence[Image], done: Collection[Key]) -> None:
         mask, keys = route.mask, self._pending.keys[route.model]
         concerned = [image for image in images if image[0] & mask]
         if not concerned:
             return
         if route.direct is not None:
             pick = picker(route.direct)
-            keys.update([pick(old) for _, old, _ in concerned if old is not None])
-            keys.update([pick(new) for _, _, new in concerned if new is not None])
+            found = {pick(row) for image in concerned for row in image[1:] if row is not None}
+            keys |= found.difference(done)
         else:
             pick = picker(route.positions)
             rows = list({pick(row) for image in concerned for row in image[1:] if row is not None})
@@ -210,6 +280,9 @@ class Refresher:
         Models that do not read each other go together. `last` gives statements to be sent behind all of them: it is
         called when nothing that is still to be answered can have more done, or object.
         """
+        if self._foretold is not None:
+            for number in sorted(self._foretold.keys):
+                self._start(pipe, number, causes)
         pipe.flush()
         wanted = [n for n, model in enumerate(self._analysis.models) if only is None or model.name in only]
         while group := self._pending.ready(wanted):
@@ -248,12 +321,12 @@ class Refresher:
         if number in self._pending.whole:
             self._pending.drop(number)
             self._run(pipe, number, None, [], causes)
-        elif self._pending.differences.get(number):
-            self._run_differences(pipe, number)
+        elif pending := self._pending.differences.get(number):
+            self._run_differences(pipe, number, pending.take())
         else:
-            pending, self._pending.keys[number] = self._pending.keys[number], set()
-            self._count(model, len(pending))
-            for pattern, keys in by_pattern(pending):
+            wanted, self._pending.keys[number] = self._pending.keys[number], set()
+            self._count(model, len(wanted))
+            for pattern, keys in by_pattern(wanted):
                 if any(pattern[place] for place in self._solid[number]):
                     continue  # no row has NULL there
                 for start in range(0, len(keys), KEYS_AT_ONCE):
@@ -312,16 +385,16 @@ class Refresher:
         elif read and rows and (statement.counted or rows[0][0]):
             self.route(pipe, model.name, None)
 
-    def _run_differences(self, pipe: Pipe, number: int) -> None:
-        """Bring the pending differences into a model. The keys that they leave open are pending then."""
+    def _run_differences(self, pipe: Pipe, number: int, parameters: Sequence[str], *, coming: bool = False) -> None:
+        """Bring differences into a model, of changed rows or of those to come. The keys left open are pending then."""
         model = self._analysis.models[number]
-        plan, entry, pending = self._plans[model.name], self._inputs[model.name], self._pending.differences[number]
-        sql = self._difference_sql.get(number)
+        plan, entry = self._plans[model.name], self._inputs[model.name]
+        sql = self._difference_sql.get((number, coming))
         if sql is None:
             source, mask = self._relations[plan.table], entry.mask_sql("o", "n", prefixed=True)
-            sql = difference_sql(model, plan, source, entry.relation, mask, image_texts(entry.images))
-            self._difference_sql[number] = sql
-        types = [parameter_type(self._relations[plan.table].columns[name]) for name in plan.columns]
+            rows = coming_rows(plan, source, self._tables[plan.table].key) if coming else images_rows(plan, source)
+            sql = difference_sql(model, plan, rows, entry.relation, mask, image_texts(entry.images))
+            self._difference_sql[number, coming] = sql
         images_at = 4 + len(model.scope)
         old, new = slice(images_at, images_at + len(entry.images)), slice(images_at + len(entry.images), None)
 
@@ -334,14 +407,21 @@ class Refresher:
             self.route(pipe, model.name, changed)
 
         self._awaited |= number in self._open or not self._readers[number] <= self._closing
-        pipe.later(sql, pending.take(types), then, failed=partial(_failed, model))
+        pipe.later(sql, parameters, then, failed=_failed_ahead if coming else partial(_failed, model))
+
+
+_FAILURES = (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError)
+
+
+def _failed_ahead(error: psycopg.Error) -> Exception:
+    return ForetoldError() if isinstance(error, _FAILURES) else error
 
 
 def _failed(model: Model, error: psycopg.Error) -> Exception:
     """What a model's query that failed on the data means; any other error as it is."""
     if isinstance(error, psycopg.errors.UniqueViolation):
         return _several(model)
-    if isinstance(error, psycopg.DataError | psycopg.ProgrammingError | psycopg.IntegrityError):
+    if isinstance(error, _FAILURES):
         return ModelFailedError(
             f"The model {model.name} failed: {error.diag.message_primary}.",
             hint=f"Correct {model.file.path} so that it holds for all rows, then run `rowtide rebuild`.",

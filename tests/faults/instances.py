@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from contents import contents
 from domains import TOPIC, History, Synthetic
 
 from connectors.event import Decoder, Source, Truncate, encode_boundary, encode_change, encode_truncate
@@ -92,17 +94,10 @@ class Bench:
             row = connection.execute("SELECT next_offset FROM rowtide.position WHERE instance = %s", [name]).fetchone()
         return row[0] if row else 0
 
-    def contents(self, name: str) -> dict[str, list[str]]:
-        """Every model, history and kept table, sorted."""
-        models = self.analysis.models
-        tables = [m.name for m in models] + [m.file.history.name for m in models if m.file.history]
-        tables += [m.file.keep for m in models if m.file.keep]
+    def contents(self, name: str) -> dict[str, Counter[Any]]:
+        """Every model, history and kept table."""
         with psycopg.connect(self.dsn) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            return {
-                table: [r[0] for r in connection.execute(f'SELECT t::text FROM "{name}"."{table}" AS t ORDER BY 1')]
-                for table in tables
-            }
+            return contents(connection, self.analysis, name)
 
 
 def rng_for(name: str, seed: int) -> random.Random:

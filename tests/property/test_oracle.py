@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from contents import contents
 from domains import DOMAINS, History, Synthetic
 
 from connectors.state import migrate
@@ -45,19 +46,6 @@ def instance(connection: psycopg.Connection[Any], analysis: Analysis, domain: Sy
         connection.execute("INSERT INTO rowtide.instance (name, domain, epoch) VALUES (%s, %s, 1)", [name, domain.name])
         if domain.toml:
             connection.execute("INSERT INTO params VALUES (1, 'Europe/Berlin', 1)")
-
-
-def contents(connection: psycopg.Connection[Any], analysis: Analysis, name: str) -> dict[str, list[Any]]:
-    """Every model, history and kept table of an instance, sorted."""
-    tables = [model.name for model in analysis.models]
-    tables += [model.file.history.name for model in analysis.models if model.file.history]
-    tables += [model.file.keep for model in analysis.models if model.file.keep]
-    found = {}
-    with connection.transaction():
-        for table in tables:
-            rows = connection.execute(f'SELECT t::text FROM "{name}"."{table}" AS t ORDER BY 1').fetchall()
-            found[table] = [row[0] for row in rows]
-    return found
 
 
 def test_models_equal_their_queries_after_every_batch(

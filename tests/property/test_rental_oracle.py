@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter
 from typing import Any
 
 import psycopg
 import pytest
+from contents import rental_contents
 from random_batches import assert_clean, create, random_batches
 from rental_history import RentalHistory
 from rental_oracle import Transition
@@ -105,22 +105,13 @@ def test_a_rebuild_from_the_log_leaves_the_same(database: str, analysis: Analysi
                 assert_models(connection, "rental", expected(history.shop, now, **history.values), f"seed {seed}")
             app.close()
             units = [history.unit() for _ in range(30)]
-        before = contents(connection)
+        before = rental_contents(connection)
         assert len(before["inventory_audit"]) > 5
         app = App(settings, database, analysis.domain, BusinessTime())
         app.rebuild()
         app.close()
-        assert before == contents(connection), f"seed {seed}"
+        assert before == rental_contents(connection), f"seed {seed}"
         assert_clean(connection, analysis, "rental", f"seed {seed}")
-
-
-def contents(connection: psycopg.Connection[Any]) -> dict[str, Counter[tuple[Any, ...]]]:
-    """The rows of the public tables, history and kept days included.
-
-    Values, not texts: a sum that came down to nothing may be 0.00 where one of nothing is 0.
-    """
-    tables = ("rental_status", "late_fees", "inventory_status", "customer_account", "inventory_audit", "daily")
-    return {name: Counter(connection.execute(f"SELECT * FROM rental.{name}").fetchall()) for name in tables}
 
 
 def assert_history(connection: psycopg.Connection[Any], name: str, history: RentalHistory, note: str) -> None:

@@ -7,10 +7,10 @@ import random
 import threading
 from pathlib import Path
 
+from contents import rental_contents
 from random_batches import assert_clean
 from rental_history import RentalHistory
 from rental_shop import TOPIC, assert_models, expected, messages, text
-from test_rental_oracle import contents
 
 from connectors.state import connect, migrate
 from consumers.domain import load_domain
@@ -58,13 +58,13 @@ def test_replays_from_the_middle_leave_the_same(database: str, tmp_path: Path, s
             app.close()
             app = opened()
             app.run(threading.Event(), until_idle=True)
-            before, note = contents(connection), f"seed {seed}, round {number}"
+            before, note = rental_contents(connection), f"seed {seed}, round {number}"
             ends = {f"{p.topic}/{p.partition}": extent.end for p, extent in app.log.extents(app.topics).items()}
             file.write_text(json.dumps({place: rng.randint(0, end) for place, end in ends.items()}))
             told = app.replay(Request(str(file), apply=True, restart=True))
             changed = [table for table in told["tables"] if table["added"] or table["removed"] or table["changed"]]
             assert (changed, told["pushes"]) == ([], 0), note
-            assert contents(connection) == before, note
+            assert rental_contents(connection) == before, note
             assert_clean(connection, analysis, "rental", note)
             now = app.clock()
             assert_models(connection, "rental", expected(history.shop, now, **history.values), note)
@@ -75,5 +75,5 @@ def test_replays_from_the_middle_leave_the_same(database: str, tmp_path: Path, s
         assert not told["same"]
         assert_clean(connection, analysis, "rental", f"seed {seed}")
         assert_models(connection, "rental", expected(history.shop, app.clock(), **history.values), f"seed {seed}")
-        assert contents(connection) == before, f"seed {seed}"
+        assert rental_contents(connection) == before, f"seed {seed}"
     app.close()
