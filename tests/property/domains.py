@@ -62,6 +62,8 @@ SELECT j.id, j.team,
        CASE WHEN NOT j.done AND j.due > c.now AT TIME ZONE 'UTC' THEN j.due AT TIME ZONE 'UTC' END AS next_change
   FROM job AS j CROSS JOIN clock AS c"""
 
+PARAMETERS = '[parameters.zone]\ntype="text"\ndefault="Europe/Berlin"\n[parameters.step]\ntype="integer"\ndefault="1"\n'
+
 DOMAINS = [
     Synthetic(
         "joins",
@@ -178,7 +180,33 @@ DOMAINS = [
             "job": [integer(1, 14), integer(1, 4, 0.1), moment(20000, 60000, 0.1), word(["t", "f", "f"])],
             "team": [integer(1, 4), word(["x", "y"], 0.1), integer(0, 3)],
         },
-        toml='[parameters.zone]\ntype="text"\ndefault="Europe/Berlin"\n[parameters.step]\ntype="integer"\ndefault="1"\n',
+        toml=PARAMETERS,
+    ),
+    Synthetic(  # no reader of its table asks for others, so that what is certain goes ahead of the mirror's answer
+        "ahead",
+        "CREATE TABLE node (id integer PRIMARY KEY, parent integer NOT NULL, kind text NOT NULL, v integer, w numeric(6,2));",
+        {
+            "by_parent": "-- key: parent\nSELECT n.parent, count(*) AS n, coalesce(sum(n.w), 0) AS w, max(n.v) AS most FROM node AS n "
+            "GROUP BY n.parent",
+            "doubled": "-- key: id\nSELECT n.id, n.kind, n.v * 2 AS twice FROM node AS n",
+            "latest": "-- key: kind\nSELECT DISTINCT ON (n.kind) n.kind, n.id, n.v FROM node AS n ORDER BY n.kind, n.v DESC NULLS LAST, n.id",
+            "tripled": "-- key: id\nSELECT d.id, d.kind, d.twice * 3 / 2 AS thrice FROM doubled AS d",
+            "kinds": "-- key: kind\nSELECT d.kind, count(*) AS n, count(d.thrice) AS known FROM tripled AS d GROUP BY d.kind",
+            "own": "-- key: id\n-- history: most AS own_history\nSELECT n.id, n.v, b.n, b.most FROM node AS n "
+            "LEFT JOIN by_parent AS b ON b.parent = n.id",
+            "summary": "-- key: step\nSELECT p.step, k.n, k.known, l.v FROM params AS p CROSS JOIN (SELECT sum(kinds.n) AS n, "
+            "sum(kinds.known) AS known FROM kinds) AS k CROSS JOIN (SELECT max(latest.v) AS v FROM latest) AS l",
+        },
+        {
+            "node": [
+                integer(1, 14),
+                integer(1, 10),
+                word(["x", "y", "z"]),
+                integer(0, 6, 0.2),
+                word(["0.00", "1.50", "-1.50", "2.25"], 0.2),
+            ]
+        },
+        toml=PARAMETERS,
     ),
 ]
 
