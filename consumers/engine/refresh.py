@@ -143,17 +143,15 @@ class Refresher:
         return name in self._asking
 
     def _certain_routes(self, table: str) -> list[Route]:
-        """The ways from a table to keys that its rows as they will be tell, and that may be gone at once.
+        """The ways from a table to keys that its rows as they will be tell, of models that need not wait for others.
 
-        What a row was may lead to another key; then the model is refreshed again. So none whose every state counts, and
-        none that is reached in another way besides.
+        What a row was may lead to another key, which is refreshed when that is known.
         """
         models = self._analysis.models
         return [
             route
             for route in self._inputs[table].routes
             if route.direct is not None
-            and route.model not in self._exact
             and not self.asks(models[route.model].name)
             and not any(table in models[above].reads for above in self._pending.above[route.model])
         ]

@@ -192,6 +192,7 @@ DOMAINS = [
             "latest": "-- key: kind\nSELECT DISTINCT ON (n.kind) n.kind, n.id, n.v FROM node AS n ORDER BY n.kind, n.v DESC NULLS LAST, n.id",
             "tripled": "-- key: id\nSELECT d.id, d.kind, d.twice * 3 / 2 AS thrice FROM doubled AS d",
             "kinds": "-- key: kind\nSELECT d.kind, count(*) AS n, count(d.thrice) AS known FROM tripled AS d GROUP BY d.kind",
+            "shares": "-- key: kind\nSELECT k.kind, k.known * 100 / k.n AS percent FROM kinds AS k",
             "own": "-- key: id\n-- history: mark AS own_history\nSELECT n.id, coalesce(n.v, 0) + coalesce(b.most, 0) AS mark, b.n FROM node AS n "
             "LEFT JOIN by_parent AS b ON b.parent = n.id",
             "summary": "-- key: step\nSELECT p.step, k.n, k.known, l.v FROM params AS p CROSS JOIN (SELECT sum(kinds.n) AS n, "
