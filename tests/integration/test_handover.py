@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 import psycopg
 import pytest
 
-from connectors.log import FencedError, Message, Record, TopicPartition
+from connectors.log import FencedError, Message, Record, TopicPartition, appending
 from connectors.log.appending import CHANNEL
 from connectors.log.embedded import EmbeddedLog
 from connectors.log.handover import Handover, Row
@@ -73,6 +73,29 @@ def test_appends_of_several_processes_come_in_their_order(dsn: str, log: Embedde
         found += drain(log, positions)
         assert drain(fresh, dict(PLACES)) == found
         assert len(found) > 100
+
+
+def test_a_reader_does_not_wait_for_the_disk(dsn: str, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is appended is read, here and in other processes, before `append` returns; that waits for the disk."""
+    monkeypatch.setattr(appending, "TO_DISK", "SELECT pg_advisory_xact_lock(7)")
+    with ExitStack() as stack:
+        disk = stack.enter_context(psycopg.connect(dsn))
+        other = EmbeddedLog(dsn)
+        stack.callback(other.close)
+        positions = dict(PLACES)
+        assert not drain(log, positions)
+        disk.execute("SELECT pg_advisory_xact_lock(7)")
+        thread = threading.Thread(target=log.append, args=("a", [Message(None, b"1", 1)]))
+        thread.start()
+        found: list[Record] = []
+        while not found:
+            assert log.wait(30)
+            found = drain(log, positions)
+        assert drain(other, dict(PLACES)) == found
+        assert thread.is_alive()
+        disk.rollback()
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_own_appends_are_not_asked_for(log: EmbeddedLog) -> None:

@@ -50,6 +50,32 @@ def test_a_failure_ends_what_follows(connection: psycopg.Connection[Any]) -> Non
     assert pipe.now("SELECT 3") == [(3,)]
 
 
+def test_answers_are_taken_while_what_goes_apart_is_worked_on(
+    connection: psycopg.Connection[Any], database: str
+) -> None:
+    """Else nobody would let go of what it waits for. It is run where others failed, and their failure is told."""
+    with psycopg.connect(database) as other:
+        other.execute("SELECT pg_advisory_xact_lock(7)")
+        pipe, found = Pipe(connection), []
+        for _ in range(2):
+            pipe.later("SELECT 1", (), found.extend)
+            pipe.later("SELECT 2", (), lambda _: other.rollback())
+            pipe.later("SELECT 3 FROM pg_advisory_xact_lock(7)", (), found.extend, apart=True)
+            pipe.flush()
+        assert found == [(1,), (3,)] * 2
+        pipe.later("SELECT 1 / $1::integer", [0])
+        pipe.later("INSERT INTO item VALUES (4, 'four')", apart=True)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            pipe.flush()
+        assert pipe.now("SELECT name FROM item") == [("four",)]
+        pipe.later("SELECT 1", (), lambda _: 1 / 0)
+        pipe.later("SELECT 2", (), found.extend, apart=True)
+        with pytest.raises(ZeroDivisionError):
+            pipe.flush()
+        assert pipe.now("SELECT 5") == [(5,)]
+    assert found == [(1,), (3,)] * 2
+
+
 def test_what_cannot_be_sent_is_refused(connection: psycopg.Connection[Any]) -> None:
     """A value that PostgreSQL cannot hold is an error of its own; the connection stays."""
     pipe = Pipe(connection)
