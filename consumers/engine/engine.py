@@ -16,25 +16,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import psycopg
 
-from connectors.errors import RowtideError
 from connectors.event import Change, Truncate
 from connectors.failpoints import failpoint
 from connectors.log import TopicPartition
 from connectors.pipe import Pipe
-from consumers.engine import foreignkeys, moments, schema, waves
+from consumers.engine import cuts, foreignkeys, moments, schema, waves
 from consumers.engine.analysis import Analysis
 from consumers.engine.cascades import Cascades
+from consumers.engine.cuts import Times
 from consumers.engine.differences import find_plans
 from consumers.engine.ledger import DueError, Ledger
 from consumers.engine.mirror import Foretell, Mirror, MissingRowsError
-from consumers.engine.parking import plain, without, without_missing
-from consumers.engine.refresh import Causes, ForetoldError, Refresher
+from consumers.engine.parking import plain, without_missing, without_refused
+from consumers.engine.refresh import Refresher
 from consumers.engine.relations import describe_all
+from consumers.engine.running import Causes, ForetoldError, Runner
 from consumers.engine.statements import build_inputs
 from consumers.engine.tokens import cone, exact_models, steps_count, table_tokens
 from consumers.engine.transitions import Key, Transitions
@@ -104,8 +104,9 @@ class Engine:
         self._steps = steps_count(analysis)
         self._clocked = [n for n, model in enumerate(analysis.models) if model.clocked]
         self._exact_clocked = [analysis.models[n] for n in self._clocked if analysis.models[n].name in self._cone]
-        self._refresher = Refresher(analysis, inputs, relations, self._exact, plans)
         self._pipe = Pipe(connection)
+        runner = Runner(self._pipe, analysis, inputs, relations, plans)
+        self._refresher = Refresher(self._pipe, runner, analysis, inputs, plans, self._exact)
         self.ledger = Ledger(self._pipe, instance, epoch, [analysis.models[n] for n in self._clocked])
         self._cascades = Cascades(tables, ())
         self.reload()
@@ -151,14 +152,9 @@ class Engine:
         result = Applied()
         units = [unit for unit in units if self._is_new(unit)]
         while units:
-            times = self._times(units)
+            times = cuts.times_of(units, self.ledger.clock)
             self._reach(times[0], result)
-            count = min(
-                self._before_due(times),
-                self._before_parameters(units),
-                _before_foreign_keys(units),
-                _before_first_time(times),
-            )
+            count = self._together(units, times)
             done = self._transact(units[:count], times[:count], result)
             units = units[done:]
         return result
@@ -171,45 +167,27 @@ class Engine:
                 return True
         return False
 
-    def _times(self, units: Sequence[Unit]) -> list[int | None]:
-        """The business time of each unit: never before an earlier one, never before the clock."""
-        times: list[int | None] = []
-        moment = self.ledger.clock
-        for unit in units:
-            own = None if unit.ts_ms is None else unit.ts_ms * 1000
-            if own is not None and (moment is None or own > moment):
-                moment = own
-            times.append(moment)
-        return times
-
     def _reach(self, moment: int | None, result: Applied) -> None:
         """Where every state counts, step the clock to each due time up to the moment."""
         while self._steps and moment is not None and (due := self.ledger.due) is not None and due <= moment:
             self.step(due)
             result.transactions += 1
 
-    def _before_due(self, times: Sequence[int | None]) -> int:
-        due = self.ledger.due
-        if self._steps and due is not None:
-            for number, moment in enumerate(times):
-                if moment is not None and moment >= due:
-                    return max(number, 1)
-        return len(times)
-
-    def _before_parameters(self, units: Sequence[Unit]) -> int:
-        """Where every state counts, a change of the parameters goes alone: it may end a kept row like midnight does."""
+    def _together(self, units: Sequence[Unit], times: Times) -> int:
+        """How many of the units may go in one transaction, as far as can be told before."""
+        counts = [cuts.before_foreign_keys(units), cuts.before_first_time(times)]
+        if self._steps and self.ledger.due is not None:
+            counts.append(cuts.before_due(times, self.ledger.due))
         if self._steps or self._exact:
-            for number, unit in enumerate(units):
-                if any(placed.event.table == "params" for placed in unit.changes):
-                    return max(number, 1)
-        return len(units)
+            counts.append(cuts.before_parameters(units))
+        return min(counts)
 
     def step(self, moment: int) -> None:
         """Let the clock reach the moment, which is a due time or at least before the next one."""
         with self._transaction(moment):
             self._set_clock(moment)
-            self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
-            self._refresher.refresh(self._pipe, Causes(moments.to_text(moment), DUE))
+            self._refresher.due(self._clocked, moments.to_text(moment))
+            self._refresher.refresh(Causes(moments.to_text(moment), DUE))
             self.ledger.read_due()
             self._pipe.flush()
             self.ledger.check_due(moment)
@@ -223,9 +201,9 @@ class Engine:
             result.transactions += 1
         return result.transactions
 
-    def _transact(self, units: Sequence[Unit], times: Sequence[int | None], result: Applied) -> int:
+    def _transact(self, units: Sequence[Unit], times: Times, result: Applied) -> int:
         """One transaction for these units, or for fewer if a due time arises among them. Returns how many."""
-        foretell: Foretell | None = partial(self._refresher.foretell, self._pipe)
+        foretell: Foretell | None = self._refresher.foretell
         while True:
             try:
                 self._attempt(units, times, foretell)
@@ -239,7 +217,7 @@ class Engine:
                 units = [without_missing(unit, error) for unit in units]
                 continue
             except (psycopg.DataError, psycopg.errors.NotNullViolation):
-                units = self._without_refused(units)
+                units = without_refused(self._refusal, units)
                 continue
             break
         result.units += len(units)
@@ -251,7 +229,7 @@ class Engine:
         self._refresher.forget()
         return len(units)
 
-    def _attempt(self, units: Sequence[Unit], times: Sequence[int | None], foretell: Foretell | None) -> None:
+    def _attempt(self, units: Sequence[Unit], times: Times, foretell: Foretell | None) -> None:
         """Try one transaction. Raises _CutError with how many units it may hold, if fewer."""
         first, last = times[0], times[-1]
         # Where every state counts, rows are computed at the time of the first unit; if none of them changes by
@@ -282,7 +260,7 @@ class Engine:
         """Where only the last state counts, take the rows that fall due by the moment, however many times."""
         due = self.ledger.due
         if not self._steps and moment is not None and due is not None and due <= moment:
-            self._refresher.due(self._pipe, self._clocked, moments.to_text(moment))
+            self._refresher.due(self._clocked, moments.to_text(moment))
 
     def _expand(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """The units with what the source's foreign keys did besides; takes in what the first unit tells of them."""
@@ -292,7 +270,7 @@ class Engine:
             self._cascades = Cascades(self._tables, told.keys)
         return self._cascades.expand(self._pipe, units)
 
-    def _check_cut(self, moment: int | None, times: Sequence[int | None]) -> None:
+    def _check_cut(self, moment: int | None, times: Times) -> None:
         """See whether a row changes by itself among these units, even one that a later unit changes again.
 
         `moment`: at which rows were computed.
@@ -301,12 +279,12 @@ class Engine:
             self.ledger.check_due(moment)
         last, due = times[-1], self.ledger.due
         if self._steps and due is not None and last is not None and due <= last:
-            raise _CutError(next(n for n, time in enumerate(times) if time is not None and time >= due))
+            raise _CutError(cuts.before_due(times, due))
 
     def _write(
         self,
         units: Sequence[Unit],
-        times: Sequence[int | None],
+        times: Times,
         foretell: Foretell | None,
         finish: Callable[[], object],
     ) -> None:
@@ -318,13 +296,13 @@ class Engine:
         failpoint("mirror_written")
         # What feeds histories is either done by now or stands in the only unit that has changes: it tells the time.
         number = next((n for n, unit in enumerate(units) if unit.changes), 0)
-        self._refresher.refresh(self._pipe, Causes(_text(times[number]), units[number].cause), last=finish)
+        self._refresher.refresh(Causes(_text(times[number]), units[number].cause), last=finish)
 
     def _apply_to_mirror(self, changes: Sequence[Change | Truncate], foretell: Foretell | None = None) -> None:
         refresher = self._refresher
-        self._mirror.apply(self._pipe, changes, partial(refresher.route, self._pipe), refresher.asks, foretell)
+        self._mirror.apply(self._pipe, changes, refresher.route, refresher.asks, foretell)
 
-    def _write_waves(self, units: Sequence[Unit], times: Sequence[int | None]) -> list[Change | Truncate]:
+    def _write_waves(self, units: Sequence[Unit], times: Times) -> list[Change | Truncate]:
         """Apply what feeds histories wave by wave. Returns the changes that feed none, in their order."""
         touched = self._transitions.touched(self._pipe, units)
         feeding = [number for number, tokens in enumerate(touched) if tokens is None or tokens]
@@ -342,7 +320,7 @@ class Engine:
                 [p.event for number in members for p in units[number].changes if p.event.table in self._tokens]
             )
             causes = Causes(_text(times[members[-1]]), units[members[-1]].cause, None if alone else by_key)
-            self._refresher.refresh(self._pipe, causes, only=self._cone)
+            self._refresher.refresh(causes, only=self._cone)
             self.ledger.read_due(self._exact_clocked)
             self._pipe.flush()
             self._check_cut(self.ledger.clock, times)
@@ -352,7 +330,7 @@ class Engine:
 
     def begin_pieces(self, moment_ms: int | None) -> None:
         """Open a transaction for a unit that comes in pieces; due times before it are done first."""
-        moment = self._times([Unit(ts_ms=moment_ms)])[0]
+        moment = cuts.times_of([Unit(ts_ms=moment_ms)], self.ledger.clock)[0]
         self._reach(moment, Applied())
         self.ledger.begin(moment)
         self._set_clock(moment)
@@ -392,7 +370,7 @@ class Engine:
         absorbed = 0
         units = [unit for unit in units if self._is_new(unit)]
         while units:
-            count = _before_foreign_keys(units)
+            count = cuts.before_foreign_keys(units)
             batch = units[:count]
             try:
                 with self._transaction():
@@ -404,7 +382,7 @@ class Engine:
                 units[:count] = [without_missing(unit, error) for unit in batch]
                 continue
             except (psycopg.DataError, psycopg.errors.NotNullViolation):
-                units[:count] = self._without_refused(batch)
+                units[:count] = without_refused(self._refusal, batch)
                 continue
             absorbed += sum(unit.events for unit in batch)
             units = units[count:]
@@ -424,7 +402,7 @@ class Engine:
 
     def _recompute(self, causes: Causes, last: Unit) -> None:
         """Refresh what is pending, at the clock, and store where that leads."""
-        self._refresher.refresh(self._pipe, causes)
+        self._refresher.refresh(causes)
         self.ledger.read_due()
         self.ledger.store([last])
         self._pipe.flush()
@@ -449,39 +427,17 @@ class Engine:
             raise
         self._connection.commit()
 
-    def _without_refused(self, units: Sequence[Unit]) -> list[Unit]:
-        """The units with the changes parked that the mirror refuses, found by trying each alone."""
-        result = []
-        for unit in units:
-            refused: dict[int, str] = {}
-            for number, placed in enumerate(unit.changes):
-                try:
-                    with self._connection.transaction(force_rollback=True):
-                        self._mirror.apply(self._pipe, [placed.event])
-                except (psycopg.DataError, psycopg.errors.NotNullViolation) as error:
-                    refused[number] = f"the table {placed.event.table} refuses it: {plain(error)}"
-                except MissingRowsError:
-                    pass  # tried alone, it misses the row that an event before it brings
-            result.append(without(unit, refused) if refused else unit)
-        if all(a is b for a, b in zip(result, units, strict=True)):
-            raise RowtideError(
-                "The mirror refuses a batch whose events it accepts one by one.",
-                hint="Please report this with the log of PostgreSQL.",
-            )
-        return result
+    def _refusal(self, event: Change | Truncate) -> str | None:
+        """Why the mirror refuses an event, tried alone."""
+        try:
+            with self._connection.transaction(force_rollback=True):
+                self._mirror.apply(self._pipe, [event])
+        except (psycopg.DataError, psycopg.errors.NotNullViolation) as error:
+            return f"the table {event.table} refuses it: {plain(error)}"
+        except MissingRowsError:
+            pass  # alone, it misses the row that an event before it brings
+        return None
 
 
 def _text(moment: int | None) -> str:
     return "-infinity" if moment is None else moments.to_text(moment)
-
-
-def _before_foreign_keys(units: Sequence[Unit]) -> int:
-    """A unit that tells foreign keys begins a transaction: they hold from there on."""
-    return next((n for n, unit in enumerate(units) if n and unit.foreign_keys is not None), len(units))
-
-
-def _before_first_time(times: Sequence[int | None]) -> int:
-    """Units before the first that tells a time are computed at none, and go by themselves."""
-    if times[0] is not None:
-        return len(times)
-    return next((n for n, moment in enumerate(times) if moment is not None), len(times))

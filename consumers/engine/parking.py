@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import psycopg
 
-from connectors.event import Change
+from connectors.errors import RowtideError
+from connectors.event import Change, Truncate
 from consumers.engine.mirror import MissingRowsError
 from consumers.engine.units import Parked, Placed, Unit
 
@@ -38,3 +39,18 @@ def without_missing(unit: Unit, error: MissingRowsError) -> Unit:
         return isinstance(event, Change) and event.table == error.table and event.key in error.keys
 
     return without(unit, {n: MISSING for n, placed in enumerate(unit.changes) if missing(placed)})
+
+
+def without_refused(refusal: Callable[[Change | Truncate], str | None], units: Sequence[Unit]) -> list[Unit]:
+    """The units of a batch that the mirror refuses, without the changes that it refuses each for itself."""
+    result = []
+    for unit in units:
+        reasons = {number: refusal(placed.event) for number, placed in enumerate(unit.changes)}
+        refused = {number: reason for number, reason in reasons.items() if reason is not None}
+        result.append(without(unit, refused) if refused else unit)
+    if all(a is b for a, b in zip(result, units, strict=True)):
+        raise RowtideError(
+            "The mirror refuses a batch whose events it accepts one by one.",
+            hint="Please report this with the log of PostgreSQL.",
+        )
+    return result

@@ -61,6 +61,11 @@ class Input:
     whole: list[tuple[int, int]] = field(default_factory=list)  # (model, mask): refreshed whole on a change
     differences: list[Carried] = field(default_factory=list)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether its changes concern any model."""
+        return bool(self.routes or self.whole or self.differences)
+
     def readers(self) -> set[int]:
         """The models that its changes may concern."""
         models = {route.model for route in self.routes} | {model for model, _ in self.whole}

@@ -24,7 +24,7 @@ from connectors.state import migrate
 from consumers.domain import load_domain
 from consumers.engine.analysis import Analysis, analyse
 from consumers.engine.engine import Engine
-from consumers.engine.refresh import ModelFailedError
+from consumers.engine.running import ModelFailedError
 from consumers.engine.units import Unit
 
 
