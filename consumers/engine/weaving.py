@@ -17,14 +17,14 @@ large to hold goes on in pieces, which are applied in one transaction of the sta
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from connectors.event import Boundary, Change, Event, Ignored, Truncate
+from connectors.event import Boundary, Change, Event, Truncate
 from connectors.log import Record, TopicPartition
-from consumers.engine.units import Parked, Placed, Put, Unit, is_half
+from consumers.engine.held import Item, Occurrence, Run, fill, merged
+from consumers.engine.units import Parked, Put, Unit
 
 _REMEMBERED = 1000  # transactions lately gone on, by which repeated ones are told
 
@@ -46,69 +46,6 @@ class Limits(NamedTuple):
     end_patience: float = 60.0
 
 
-class _Run:
-    """Changes of one transaction that follow each other in a partition.
-
-    Args:
-        counts: the different changes of each table; one that is repeated counts once.
-    """
-
-    __slots__ = ("arrival", "counts", "ends", "items", "next_offset", "size", "top", "touched", "transaction")
-
-    def __init__(self, transaction: str | None, arrival: int) -> None:
-        self.transaction = transaction
-        self.arrival = arrival
-        self.items: list[tuple[int, Record, Event | Parked]] = []
-        self.counts: dict[str, int] = {}
-        self.top = 0
-        self.next_offset = 0
-        self.size = 0
-        self.touched = 0.0
-        self.ends = False
-
-    def add(self, record: Record, event: Event | Parked) -> int:
-        """Returns the bytes that are held for it."""
-        if isinstance(event, Change | Truncate):
-            order = self.top + 1 if event.order is None else event.order
-            if order > self.top:
-                self.top = order
-                self.counts[event.table] = self.counts.get(event.table, 0) + 1
-            self.ends = self.ends or (isinstance(event, Truncate) and event.ends)
-        size = _size(record)
-        # A change that is repeated keeps its place in the partition: the order there is never changed.
-        self.items.append((self.top, record, event))
-        self.next_offset = record.offset + 1
-        self.size += size
-        return size
-
-    def take(self) -> list[tuple[int, Record, Event | Parked]]:
-        """What is held of it; the first half of a changed key at its end stays, for the other half comes next."""
-        last = len(self.items) - 1
-        while last > 0 and isinstance(self.items[last][2], Ignored):  # a tombstone goes with its deletion
-            last -= 1
-        until = last if last > 0 and is_half(self.items[last][2]) else len(self.items)
-        taken, self.items = self.items[:until], self.items[until:]
-        self.size = sum(_size(record) for _, record, _ in self.items)
-        return taken
-
-
-class _Occurrence:
-    """A transaction as its topic tells it: from its beginning to its end."""
-
-    __slots__ = ("arrival", "begun", "counts", "ended", "extra", "positions", "touched", "transaction", "ts_ms")
-
-    def __init__(self, transaction: str, arrival: int) -> None:
-        self.transaction = transaction
-        self.arrival = arrival
-        self.positions: dict[TopicPartition, int] = {}
-        self.extra: list[tuple[Record, Event | Parked]] = []
-        self.ended = False
-        self.counts: Mapping[str, int] | None = None
-        self.ts_ms = 0
-        self.touched = 0.0
-        self.begun = False  # whether pieces of it have gone on
-
-
 class Line:
     """One partition of changes."""
 
@@ -117,7 +54,7 @@ class Line:
     def __init__(self, weaver: Weaver, place: TopicPartition) -> None:
         self._weaver = weaver
         self.place = place
-        self.runs: deque[_Run] = deque()
+        self.runs: deque[Run] = deque()
         self.tables: set[str] = set()
         self.events = 0
         self.size = 0
@@ -146,14 +83,14 @@ class Line:
         run.touched = self._weaver.moment
         self.events += 1
 
-    def pop(self) -> _Run:
+    def pop(self) -> Run:
         """Take the first run off."""
         run = self.runs.popleft()
         self.events -= len(run.items)
         self.size -= run.size
         return run
 
-    def drain(self) -> list[tuple[int, Record, Event | Parked]]:
+    def drain(self) -> list[Item]:
         """Take what may go of the first run, which stays open."""
         run = self.runs[0]
         size = run.size
@@ -208,7 +145,7 @@ class Weaver:
         self._limits = limits
         self._now = now
         self.moment = now()
-        self._occurrences: deque[_Occurrence] = deque()
+        self._occurrences: deque[Occurrence] = deque()
         self._pending: Counter[str] = Counter()
         self._released: OrderedDict[str, None] = OrderedDict()
         self._arrivals = 0
@@ -229,10 +166,10 @@ class Weaver:
         line.tables.add(table)
         self._serving.setdefault(table, []).append(line)
 
-    def begin(self, transaction: str | None) -> _Run:
+    def begin(self, transaction: str | None) -> Run:
         """A new run."""
         self._arrivals += 1
-        return _Run(transaction, self._arrivals)
+        return Run(transaction, self._arrivals)
 
     def single(self, record: Record, event: Event | Parked, units: list[Unit]) -> None:
         """What belongs to no transaction, and to nothing that is held."""
@@ -273,9 +210,9 @@ class Weaver:
                 last.ended = True
                 last.counts = None if event.counts is None else dict(event.counts)
 
-    def _open(self, event: Boundary) -> _Occurrence:
+    def _open(self, event: Boundary) -> Occurrence:
         self._arrivals += 1
-        occurrence = _Occurrence(event.transaction, self._arrivals)
+        occurrence = Occurrence(event.transaction, self._arrivals)
         self._occurrences.append(occurrence)
         self._pending[event.transaction] += 1
         if event.status == "END" and event.transaction in self._released:
@@ -350,7 +287,7 @@ class Weaver:
         self._release(head, gathered, units, whole=False)
         return True
 
-    def _gathered(self, head: _Occurrence) -> list[Line]:
+    def _gathered(self, head: Occurrence) -> list[Line]:
         """The partitions that are at the transaction."""
         return [line for line in self.lines if line.runs and line.runs[0].transaction == head.transaction]
 
@@ -388,13 +325,13 @@ class Weaver:
         """Whether a partition is not read on until what is held of it goes."""
         return line.events >= self._limits.events or line.size >= self._limits.size
 
-    def _alone(self, run: _Run) -> bool:
+    def _alone(self, run: Run) -> bool:
         """Whether a run goes on without its transaction: it has none, or its only change is one done before."""
         if run.transaction is None:
             return True
         return run.ends and run.transaction in self._released and run.transaction not in self._pending
 
-    def _missing(self, head: _Occurrence, gathered: list[Line]) -> list[Line]:
+    def _missing(self, head: Occurrence, gathered: list[Line]) -> list[Line]:
         """The partitions from which changes of the transaction have still to come."""
         if head.counts is None:
             if head.transaction in self._released and not gathered:
@@ -411,7 +348,7 @@ class Weaver:
                 missing += serving
         return missing
 
-    def _past(self, line: Line, head: _Occurrence) -> bool:
+    def _past(self, line: Line, head: Occurrence) -> bool:
         """Whether a partition has left the transaction behind, or has something before it that nothing announces."""
         if not line.runs:
             return False
@@ -420,7 +357,7 @@ class Weaver:
         return line.runs[0].transaction in self._pending or self._deeper(line, head)
 
     @staticmethod
-    def _deeper(line: Line, head: _Occurrence) -> bool:
+    def _deeper(line: Line, head: Occurrence) -> bool:
         """Whether the transaction stands in a partition behind others."""
         runs = iter(line.runs)
         first = next(runs, None)
@@ -439,19 +376,19 @@ class Weaver:
         """A run goes on without the rest of its transaction."""
         run = line.pop()
         unit = Unit()
-        _fill(unit, run.items)
+        fill(unit, run.items)
         unit.positions[line.place] = run.next_offset
         self.incomplete += 1
         self._hand(unit, units)
 
-    def _hand_piece(self, head: _Occurrence, gathered: list[Line], units: list[Unit]) -> None:
+    def _hand_piece(self, head: Occurrence, gathered: list[Line], units: list[Unit]) -> None:
         """What is there of a large transaction goes on."""
         unit = Unit(complete=False, continued=head.begun)
-        _fill(unit, heapq.merge(*(line.drain() for line in gathered), key=_order))
+        fill(unit, merged(line.drain() for line in gathered))
         head.begun = True
         self._put(head, unit, units)
 
-    def _release(self, head: _Occurrence, gathered: list[Line], units: list[Unit], *, whole: bool) -> None:
+    def _release(self, head: Occurrence, gathered: list[Line], units: list[Unit], *, whole: bool) -> None:
         """The first transaction goes on, with all that is there of it."""
         self._occurrences.popleft()
         self._pending[head.transaction] -= 1
@@ -464,9 +401,9 @@ class Weaver:
         runs = {line.place: line.pop() for line in gathered}
         unit = Unit(continued=head.begun)
         if len(runs) == 1:
-            _fill(unit, next(iter(runs.values())).items)
+            fill(unit, next(iter(runs.values())).items)
         else:
-            _fill(unit, heapq.merge(*(run.items for run in runs.values()), key=_order))
+            fill(unit, merged(run.items for run in runs.values()))
         for record, event in head.extra:
             unit.add(record, event)
         unit.positions.update({place: run.next_offset for place, run in runs.items()})
@@ -477,27 +414,7 @@ class Weaver:
         self._put(head if head.begun else self, unit, units)
 
 
-def _size(record: Record) -> int:
-    return len(record.key or b"") + len(record.value or b"")
-
-
-def _order(item: tuple[int, Record, Event | Parked]) -> int:
-    return item[0]
-
-
 def _further(positions: dict[TopicPartition, int], others: Mapping[TopicPartition, int]) -> None:
     """Take the further position of each partition."""
     for place, offset in others.items():
         positions[place] = max(offset, positions.get(place, 0))
-
-
-def _fill(unit: Unit, items: Iterable[tuple[int, Record, Event | Parked]]) -> None:
-    """Put records into a unit; its positions are the caller's business but for what is parked."""
-    for _, record, event in items:
-        if isinstance(event, Change) and unit.changes:
-            unit.changes.append(Placed(event, record))
-            unit.events += 1
-            if unit.ts_ms is None or event.ts_ms > unit.ts_ms:
-                unit.ts_ms = event.ts_ms
-        else:
-            unit.add(record, event)
