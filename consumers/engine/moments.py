@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,4 +20,11 @@ def to_datetime(moment: int) -> datetime:
 
 def to_text(moment: int) -> str:
     """As PostgreSQL reads it."""
-    return to_datetime(moment).isoformat()
+    minute, rest = divmod(moment, 60_000_000)
+    return f"{_minute(minute)}{rest / 1_000_000:09.6f}+00:00"
+
+
+@lru_cache(maxsize=1024)
+def _minute(number: int) -> str:
+    """The text up to the seconds; moments that are written together share it."""
+    return (EPOCH + timedelta(minutes=number)).isoformat()[:17]
