@@ -53,7 +53,7 @@ class EmbeddedPostgres:
         except OSError as error:
             raise RowtideError(
                 f"The state folder {self.folder} cannot be written: {error.strerror}.",
-                hint="Name a folder you may write with --state DIR or ROWTIDE_STATE_FOLDER, or fix its permissions.",
+                hint="Name a folder you may write with --state DIR or ROWTIDE_STATE__FOLDER, or fix its permissions.",
             ) from None
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         try:

@@ -138,9 +138,12 @@ class Pipe:
             if connection.closed:
                 raise psycopg.OperationalError("the connection is closed")
             try:
-                pgconn.enter_pipeline_mode()
-                asked = [self._ask(pgconn, *each, fresh) for each in zip(parts, adapted, strict=True)]
-                server = _sent(pgconn)
+                try:
+                    pgconn.enter_pipeline_mode()
+                    asked = [self._ask(pgconn, *each, fresh) for each in zip(parts, adapted, strict=True)]
+                    server = _sent(pgconn)
+                except psycopg.OperationalError as error:  # whose text tells in which state the client library is now
+                    raise psycopg.OperationalError("the connection is lost") from error
                 for number, part in enumerate(asked, start=1):
                     results = self._results(part, _answers(pgconn, server, len(part) + 1), fresh)
                     if number == len(asked) or connection.closed:

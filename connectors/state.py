@@ -37,7 +37,8 @@ def connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
             hint="Write state.dsn as postgresql://USER@HOST:5432/DATABASE; `rowtide config show` tells where it came from.",
         ) from None
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
+        # Lines that go on from the one before hold advice of the client library, which knows nothing of Rowtide.
+        reason = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")][-1]
         raise StateError(
             f"The state database does not answer: {reason}",
             hint="Check state.dsn and that the server runs; `rowtide config show` tells where the setting came from.",

@@ -115,6 +115,8 @@ def require_whole_history(app: App) -> dict[TopicPartition, int]:
     A topic of the source may begin late if a snapshot of all tables is in it and nothing is kept of what was before:
     returns where the newest one begins.
     """
+    with connect(app.dsn) as connection:
+        found = rebuild.positions(connection, app.name)  # before the log's ends: both go on meanwhile
     extents = app.log.extents(app.topics)
     snapshot = _snapshot(app, extents)
     for place, extent in sorted(extents.items()):
@@ -127,8 +129,6 @@ def require_whole_history(app: App) -> dict[TopicPartition, int]:
                 "takes in again what there is, onto a copy of the live tables; or begin anew with a new snapshot of the "
                 "source, in another state database (--state DIR).",
             )
-    with connect(app.dsn) as connection:
-        found = rebuild.positions(connection, app.name)
     for place, offset in sorted(found.items()):
         there = extents.get(place)
         if there is not None and offset > there.end:

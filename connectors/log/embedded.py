@@ -6,6 +6,7 @@ has read up to an id has missed nothing before it.
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -350,7 +351,7 @@ class EmbeddedLog:
 
     def _connected(self, role: str) -> psycopg.Connection[tuple[Any, ...]]:
         connection: psycopg.Connection[tuple[Any, ...]] | None = getattr(self, role)
-        if connection is None or connection.closed or connection.broken:
+        if connection is None or connection.closed or _has_gone(connection):
             connection = psycopg.connect(self._dsn, autocommit=True)
             connection.execute("SET synchronous_commit = on; SET TimeZone = 'UTC'")
             if role == "_writer":
@@ -367,6 +368,18 @@ class EmbeddedLog:
                 connection.close()
         self._listener.close()
         self._handover.close()
+
+
+def _has_gone(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has ended a connection on which nothing is asked: who asks next would be told in its place."""
+    server = select.poll()
+    server.register(connection.fileno(), select.POLLIN)
+    try:
+        while server.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        connection.close()
+    return connection.closed
 
 
 def _gap(place: TopicPartition, offset: int, start: int) -> RetentionGapError:

@@ -98,7 +98,7 @@ def analyse(domain: Domain) -> Analysis:
     }
     models: list[Model] = []
     for file in _ordered(domain):
-        model = _analyse_model(file, schema, levels, solid, keys)
+        model = _analyse_model(file, qualified(file.path, file.query, schema, domain.models), levels, solid, keys)
         solid[model.name] = model.never_null
         keys[model.name] = frozenset(file.key)
         models.append(model)
@@ -140,12 +140,11 @@ def _ordered(domain: Domain) -> list[ModelFile]:
 
 def _analyse_model(
     file: ModelFile,
-    schema: Mapping[str, Mapping[str, str]],
+    query: exp.Query,
     levels: Mapping[str, int],
     solid: Mapping[str, frozenset[str]],
     keys: Mapping[str, frozenset[str]],
 ) -> Model:
-    query = qualified(file.path, file.query, schema)
     outputs = tuple(item.alias_or_name for item in next(branches(query)).expressions)
     twice = [name for name in outputs if outputs.count(name) > 1]
     if twice:

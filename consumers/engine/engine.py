@@ -350,12 +350,14 @@ class Engine:
         self._refresher.forget()
 
     def abandon(self) -> None:
-        """Roll back whatever is open and read the truth anew."""
+        """Roll back whatever is open and read the truth anew. On a closed connection both are another engine's."""
         self._roll_back()
-        self.reload()
+        if not self._connection.closed:
+            self.reload()
 
     def _roll_back(self) -> None:
-        self._connection.rollback()
+        if not self._connection.closed:
+            self._connection.rollback()
         self._pipe.forget()
         self._refresher.forget()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from sqlglot import exp
@@ -16,7 +17,7 @@ from consumers.engine.modelfile import line_of, refuse
 Schema = Mapping[str, Mapping[str, str]]
 
 
-def qualified(path: Path, query: exp.Query, schema: Schema) -> exp.Query:
+def qualified(path: Path, query: exp.Query, schema: Schema, names: Collection[str] = ()) -> exp.Query:
     """The query with every name resolved against `schema` (table -> column -> type).
 
     Raises ModelRefusedError naming the table or column that does not exist.
@@ -24,12 +25,14 @@ def qualified(path: Path, query: exp.Query, schema: Schema) -> exp.Query:
     query = _inline_with(query.copy())
     for table in query.find_all(exp.Table):
         if isinstance(table.this, exp.Identifier) and table.name not in schema:
-            known = ", ".join(sorted(schema))
+            known = sorted({*schema, *names})
+            close = get_close_matches(table.name, known, n=1)
             raise refuse(
                 path,
                 line_of(table),
                 f"there is no table or model “{table.name}”",
-                f"Declare it in source.sql or add models/{table.name}.sql. Known here: {known}.",
+                (f"Did you mean “{close[0]}”? Else declare" if close else "Declare")
+                + f" it in source.sql or add models/{table.name}.sql. Known here: {', '.join(known)}.",
             )
         if table.args.get("db"):
             raise refuse(path, None, f"“{table.sql()}” names a schema", "Name tables plainly; the domain finds them.")

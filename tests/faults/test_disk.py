@@ -1,4 +1,7 @@
-"""What the embedded log has said that it has is there after a crash of the server, which loses what it has not written."""
+"""What the embedded log has said that it has is there after a crash of the server, which loses what it has not written.
+
+The log is the same one throughout: that its connections have gone it finds out by itself, before it uses them.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,14 @@ class Machine:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         server.restart()
-        self._dsn = server.ensure_database("state")
-        migrate(self._dsn)
-        self.log = EmbeddedLog(self._dsn)
+        dsn = server.ensure_database("state")
+        migrate(dsn)
+        self.log = EmbeddedLog(dsn)
         self.log.create_topic(TOPIC)
         self.log.append(TOPIC, [Message(None, b"first", 0)])
 
     def crash(self) -> None:
         """As if the power had gone, but for what the system would have written yet; then it is there again."""
-        self.log.close()
         running = self._server._server
         folder = str(self._server.folder)
         pgexec(
@@ -43,7 +45,6 @@ class Machine:
             user=running.system_user,
         )
         self._server.revive()
-        self.log = EmbeddedLog(self._dsn)
 
     def values(self) -> list[bytes | None]:
         return [record.value for record in self.log.read({TopicPartition(TOPIC, 0): 0}, limit=1000)]

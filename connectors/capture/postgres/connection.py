@@ -119,7 +119,7 @@ def _reason(error: psycopg.Error) -> str:
     """What failed, in one line without values: it names host, user or database and never a password."""
     if error.diag.message_primary:
         return error.diag.message_primary
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
     return lines[-1] if lines else type(error).__name__
 
 
