@@ -21,8 +21,6 @@ Texts = tuple[str | None, ...]
 Image = tuple[int, Texts | None, Texts | None]
 # Takes the images of the rows of a table that changed; None: nothing is known of them.
 Take = Callable[[str, Sequence[Image] | None], object]
-
-
 # Is told of a few rows of a table, with all their values, before they are written.
 Foretell = Callable[[str, Sequence[Row]], object]
 _FEW = 20  # rows, of which the sooner answer is worth more than the work saved by asking first
