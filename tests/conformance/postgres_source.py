@@ -119,8 +119,16 @@ class PostgresSource(ReachedPostgres):
     def forbid(self, table: Table) -> None:
         self.execute(f'REVOKE SELECT ON "{table.name}" FROM {self.user}')
 
+    def drop_slot(self) -> None:
+        """Drop the capture's slot; the server lets go of it a moment after the capture has ended."""
+        slot = f"rowtide_{self.name}"
+        self.execute(
+            f"SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active",
+            f"SELECT pg_drop_replication_slot('{slot}')",
+        )
+
     def forget(self, table: Table) -> None:
-        self.execute(f"SELECT pg_drop_replication_slot('rowtide_{self.name}')")
+        self.drop_slot()
 
     # --- as the capture ---
 

@@ -323,8 +323,8 @@ def test_a_slot_that_was_made_anew_is_noticed(source: PostgresSource, log: Embed
     """A slot of the right name that begins behind the log's end has a gap before it."""
     topic = prepared(source, log, [ITEM], ITEM_SQL)
     catch_up(source, topic)
+    source.drop_slot()
     source.execute(
-        f"SELECT pg_drop_replication_slot('rowtide_{source.name}')",
         "INSERT INTO item VALUES (1, 'unseen', 1)",
         f"SELECT pg_create_logical_replication_slot('rowtide_{source.name}', 'pgoutput')",
     )
