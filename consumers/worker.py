@@ -54,7 +54,7 @@ class _Tuning:
 
     The reader's thread computes while the engine's waits; it must let go soon after an answer has come (Python's
     default is 5 ms, more than a small statement takes). And a batch makes many objects that live as long as it does:
-    looking for cycles among them after every few hundred finds none.
+    looking for cycles among them after every few hundred finds none, and after several batches has few to look at.
 
     Both are the process's: they stay while any worker of it runs, and go back to what they were with the last.
     """
@@ -71,7 +71,7 @@ class _Tuning:
             if self._users == 1:
                 self._before = (sys.getswitchinterval(), gc.get_threshold())
                 sys.setswitchinterval(0.0005)
-                gc.set_threshold(50_000, 20, 50)
+                gc.set_threshold(500_000, 20, 50)
         try:
             yield
         finally:
