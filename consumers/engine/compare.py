@@ -10,7 +10,7 @@ import psycopg
 
 from consumers.engine.analysis import Analysis
 from consumers.engine.relations import schemas
-from consumers.engine.sqltext import comparable, quote, quoted
+from consumers.engine.sqltext import differing, quote, quoted
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -112,7 +112,8 @@ def _compare(
     if not old:
         rows = _count(connection, new_schema, name)
         return TableChange(name, kind, rows, rows, 0, 0, shape=True)
-    shape = {c: t for c, (t, _) in old.items()} != {c: t for c, (t, _) in new.items()}
+    types = {column: type_ for column, (type_, _) in new.items()}
+    shape = {column: type_ for column, (type_, _) in old.items()} != types
     common = [column for column, (type_, _) in new.items() if column in old and old[column][0] == type_]
     here, there = f"{quote(new_schema)}.{quote(name)}", f"{quote(old_schema)}.{quote(name)}"
     if not set(key) <= set(common):
@@ -123,14 +124,7 @@ def _compare(
         else f"coalesce(to_jsonb(n.{quote(k)}), 'null') = coalesce(to_jsonb(o.{quote(k)}), 'null')"
         for k in key
     )
-    differs = (
-        " OR ".join(
-            f"{comparable(f'n.{quote(c)}', new[c][0])} IS DISTINCT FROM {comparable(f'o.{quote(c)}', new[c][0])}"
-            for c in common
-            if c not in key
-        )
-        or "false"
-    )
+    differs = differing([column for column in common if column not in key], types, "n", "o") or "false"
     row = connection.execute(
         "SELECT count(n.__in), count(*) FILTER (WHERE o.__in IS NULL), count(*) FILTER (WHERE n.__in IS NULL), "
         f"count(*) FILTER (WHERE n.__in AND o.__in AND ({differs})) "

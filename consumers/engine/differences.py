@@ -16,7 +16,7 @@ from consumers.engine.analysis import Analysis, Model
 from consumers.engine.blocks import branches, read_block
 from consumers.engine.lineage import FREE, is_aggregate
 from consumers.engine.relations import Relation
-from consumers.engine.sqltext import comparable, parameter_type, quote, quoted, unnest
+from consumers.engine.sqltext import differing, distinct, parameter_type, quote, quoted, same, unnest
 
 _EXACT_SUMS = frozenset({"bigint", "numeric"})
 _SIGN = "__sign"
@@ -175,15 +175,10 @@ def coming_rows(plan: Plan, source: Relation, key: Sequence[str]) -> str:
     """
     types = source.columns
     rows = unnest([(name, types[name]) for name in coming_columns(plan, key)], "n")
-    same = " AND ".join(f"m.{quote(k)} = n.{quote(k)}" for k in key)
-    differs = " OR ".join(
-        f"{comparable(f'm.{quote(c)}', types[c])} IS DISTINCT FROM {comparable(f'n.{quote(c)}', types[c])}"
-        for c in plan.columns
-        if c not in key
-    )
+    differs = differing([name for name in plan.columns if name not in key], types, "m", "n")
     values = (f"({sign}::smallint{''.join(f', {row}.{quote(c)}' for c in plan.columns)})" for sign, row in _SIDES)
     return (
-        f"(SELECT v.* FROM {rows} LEFT JOIN {quote(plan.table)} AS m ON {same} "
+        f"(SELECT v.* FROM {rows} LEFT JOIN {quote(plan.table)} AS m ON {same(key, 'm', 'n')} "
         f"CROSS JOIN LATERAL (VALUES {', '.join(values)}) AS v({quoted([_SIGN, *plan.columns])}) "
         f"WHERE CASE WHEN m.ctid IS NULL THEN v.{quote(_SIGN)} > 0 ELSE {differs or 'false'} END)"
     )
@@ -211,24 +206,19 @@ def difference_sql(model: Model, plan: Plan, rows: str, relation: Relation, mask
         f"SELECT {', '.join(parts)} FROM {rows} AS {quote(plan.alias)}{where} "
         f"GROUP BY {', '.join(plan.groups.values())}"
     )
-    match = " AND ".join(f"o.{quote(k)} = g.{quote(k)}" for k in key)
     values = [f"g.{quote(k)} AS {quote('n_' + k)}" for k in key]
     values += [f"{_value(a, relation)} AS {quote('n_' + a.name)}" for a in plan.aggregates]
     values += [f"o.{quote(c)} AS {quote('o_' + c)}" for c in model.outputs]
     doubts = [f"{_doubt(a)} AS {quote('__doubt_' + a.name)}" for a in plan.aggregates if a.kind != "count"]
     joined = (
         f"SELECT o.ctid AS __ctid, o.ctid IS NOT NULL AS __was, __went, {', '.join([*values, *doubts])} "
-        f"FROM __g AS g LEFT JOIN {quote(model.name)} AS o ON {match}"
+        f"FROM __g AS g LEFT JOIN {quote(model.name)} AS o ON {same(key, 'o', 'g')}"
     )
     there, unknown = _existence(plan)
     unsure = [f"({there} AND {quote('__doubt_' + a.name)})" for a in plan.aggregates if a.kind != "count"]
     asked = " OR ".join([f"({there} IS NULL)" if unknown else "false", *unsure])
     others = [a.name for a in plan.aggregates]
-    differs = " OR ".join(
-        f"{comparable(quote('n_' + c), relation.columns[c])} IS DISTINCT FROM "
-        f"{comparable(quote('o_' + c), relation.columns[c])}"
-        for c in others
-    )
+    differs = " OR ".join(distinct(quote("n_" + c), quote("o_" + c), relation.columns[c]) for c in others)
     judged = f"SELECT *, coalesce({asked}, true) AS __ask, coalesce({there}, false) AS __is FROM __j"
     changed = f"SELECT * FROM __a WHERE __ask OR __was <> __is OR (__is AND ({differs or 'false'}))"
     assign = ", ".join(f"{quote(c)} = __d.{quote('n_' + c)}" for c in others)

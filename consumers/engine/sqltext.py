@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 # In whose text form there are no braces, commas, quotes and backslashes.
@@ -27,6 +27,21 @@ def quoted(names: Iterable[str], prefix: str = "") -> str:
 def comparable(expression: str, type_: str) -> str:
     """An expression that has an equality operator."""
     return f"({expression})::text" if _NO_EQUALITY.match(type_) else expression
+
+
+def distinct(left: str, right: str, type_: str) -> str:
+    """A condition: two expressions of a type differ; NULL is a value."""
+    return f"{comparable(left, type_)} IS DISTINCT FROM {comparable(right, type_)}"
+
+
+def differing(columns: Iterable[str], types: Mapping[str, str], left: str, right: str) -> str:
+    """A condition: two rows, by their aliases, differ in any of the columns; empty where there are none."""
+    return " OR ".join(distinct(f"{left}.{quote(c)}", f"{right}.{quote(c)}", types[c]) for c in columns)
+
+
+def same(columns: Iterable[str], left: str, right: str) -> str:
+    """A condition: two rows, by their aliases, are equal in all the columns; for columns that are never NULL."""
+    return " AND ".join(f"{left}.{quote(c)} = {right}.{quote(c)}" for c in columns)
 
 
 def parameter_type(type_: str) -> str:

@@ -16,7 +16,7 @@ from consumers.engine.differences import Plan
 from consumers.engine.lineage import CHANGED, KeyPath
 from consumers.engine.relations import Relation
 from consumers.engine.scoped import Pattern, restriction, scoped_query
-from consumers.engine.sqltext import comparable, quote, quoted, unnest
+from consumers.engine.sqltext import differing, distinct, quote, quoted, same, unnest
 
 ALL = -1  # the mask of a row that came or went: every column changed
 _LAST_BIT = 62
@@ -82,13 +82,8 @@ class Input:
         """An expression: the bits of the columns that differ between two row aliases, or prefixes of columns."""
         groups: dict[int, list[str]] = {}
         for column, bit in self.bits.items():
-            left, right = (
-                comparable(
-                    quote(f"{side}_{column}") if prefixed else f"{side}.{quote(column)}", self.relation.columns[column]
-                )
-                for side in (old, new)
-            )
-            groups.setdefault(bit, []).append(f"{left} IS DISTINCT FROM {right}")
+            left, right = (quote(f"{side}_{column}") if prefixed else f"{side}.{quote(column)}" for side in (old, new))
+            groups.setdefault(bit, []).append(distinct(left, right, self.relation.columns[column]))
         terms = [f"CASE WHEN {' OR '.join(tests)} THEN {1 << bit}::bigint ELSE 0 END" for bit, tests in groups.items()]
         return " + ".join(terms) or "0::bigint"
 
@@ -192,13 +187,9 @@ def upsert_sql(table: Table, entry: Input, columns: Sequence[str]) -> str:
     """
     types = entry.relation.columns
     rows = unnest([(name, types[name]) for name in columns], "__n", ordinality=True)
-    same = " AND ".join(f"m.{quote(k)} = __n.{quote(k)}" for k in table.key)
     others = [name for name in columns if name not in table.key]
     mask_entry = Input(entry.relation, entry.images, {c: b for c, b in entry.bits.items() if c in columns})
-    differs = " OR ".join(
-        f"{comparable(f'm.{quote(c)}', types[c])} IS DISTINCT FROM {comparable(f'__n.{quote(c)}', types[c])}"
-        for c in others
-    )
+    differs = differing(others, types, "m", "__n")
     images = "".join(f", m.{quote(c)}::text AS {quote('o_' + c)}" for c in entry.images)
     writes = []
     if others:
@@ -213,7 +204,7 @@ def upsert_sql(table: Table, entry: Input, columns: Sequence[str]) -> str:
     return (
         f"WITH __o AS MATERIALIZED (SELECT __n.*, m.ctid AS __at, {differs or 'false'} AS __differs, "
         f"{mask_entry.mask_sql('m', '__n')} AS __mask{images} "
-        f"FROM {rows} LEFT JOIN {quote(table.name)} AS m ON {same}){''.join(f', {write}' for write in writes)} "
+        f"FROM {rows} LEFT JOIN {quote(table.name)} AS m ON {same(table.key, 'm', '__n')}){''.join(f', {write}' for write in writes)} "
         f"SELECT {', '.join(['__ord', '__mask', *(quote('o_' + c) for c in entry.images)])} FROM __o WHERE __at IS NOT NULL"
     )
 
@@ -221,16 +212,14 @@ def upsert_sql(table: Table, entry: Input, columns: Sequence[str]) -> str:
 def delete_sql(table: Table, entry: Input) -> str:
     """Remove rows from the mirror by key; returns the old images of those that were there."""
     rows = unnest([(k, entry.relation.base[k]) for k in table.key], "__n")
-    same = " AND ".join(f"m.{quote(k)} = __n.{quote(k)}" for k in table.key)
-    return f"DELETE FROM {quote(table.name)} AS m USING {rows} WHERE {same} RETURNING {ALL}{entry.images_sql('m')}"
+    return f"DELETE FROM {quote(table.name)} AS m USING {rows} WHERE {same(table.key, 'm', '__n')} RETURNING {ALL}{entry.images_sql('m')}"
 
 
 def lookup_sql(table: Table, entry: Input, columns: Sequence[str]) -> str:
     """The given columns of rows by key, behind the key, all as text."""
     rows = unnest([(k, entry.relation.base[k]) for k in table.key], "__n")
-    same = " AND ".join(f"m.{quote(k)} = __n.{quote(k)}" for k in table.key)
     items = ", ".join(f"m.{quote(c)}::text" for c in [*table.key, *columns])
-    return f"SELECT {items} FROM {rows} JOIN {quote(table.name)} AS m ON {same}"
+    return f"SELECT {items} FROM {rows} JOIN {quote(table.name)} AS m ON {same(table.key, 'm', '__n')}"
 
 
 @dataclass(frozen=True)
@@ -267,11 +256,7 @@ def refresh_sql(model: Model, entry: Input, pattern: Pattern | None, *, images: 
     columns, others = model.outputs, [name for name in model.outputs if name not in file.key]
     names, carried = quoted(columns), entry.images if images else ()
     match = " AND ".join(_same_key(f"n.{quote(k)}", f"o.{quote(k)}", k in relation.nullable_key) for k in file.key)
-    differs = " OR ".join(
-        f"{comparable(f'n.{quote(c)}', relation.columns[c])} IS DISTINCT FROM "
-        f"{comparable(f'o.{quote(c)}', relation.columns[c])}"
-        for c in others
-    )
+    differs = differing(others, relation.columns, "n", "o")
     kept = set(columns) if file.keep else {*carried, *file.key, *([file.history.column] if file.history else [])}
     new = ", ".join(f"n.{quote(c)} AS {quote('n_' + c)}" for c in columns)
     old = ", ".join(f"o.{quote(c)} AS {quote('o_' + c)}" for c in columns if c in kept)
@@ -356,7 +341,7 @@ def _history_cte(model: Model, relation: Relation, solid: Sequence[tuple[str, st
     else:
         source = f"FROM __d CROSS JOIN (SELECT ${number}::timestamptz AS __at, ${number + 1}::text AS __cause) AS __c"
     is_now, was = f"__d.{quote('n_' + value)}", f"__d.{quote('o_' + value)}"
-    changed = f"{comparable(is_now, type_)} IS DISTINCT FROM {comparable(was, type_)}"
+    changed = distinct(is_now, was, type_)
     return (
         f"__h AS (INSERT INTO {quote(history.name)} ({quoted(file.key)}, seq, at, from_value, to_value, cause) "
         f"SELECT {key}, coalesce((SELECT max(h.seq) FROM {quote(history.name)} AS h WHERE {last}), 0) + 1, "

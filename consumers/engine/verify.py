@@ -10,7 +10,7 @@ import psycopg
 
 from consumers.engine.analysis import Analysis, Model
 from consumers.engine.relations import Relation, describe, schemas
-from consumers.engine.sqltext import comparable, quote, quoted
+from consumers.engine.sqltext import differing, quote, quoted
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,7 @@ def _compare(relation: Relation, key: tuple[str, ...], expected: str, actual: st
         else f"e.{quote(k)} = a.{quote(k)}"
         for k in key
     )
-    differs = (
-        " OR ".join(
-            f"{comparable(f'e.{quote(c)}', relation.columns[c])} IS DISTINCT FROM "
-            f"{comparable(f'a.{quote(c)}', relation.columns[c])}"
-            for c in others
-        )
-        or "false"
-    )
+    differs = differing(others, relation.columns, "e", "a") or "false"
     return (
         "SELECT count(a.__in), count(*) FILTER (WHERE a.__in IS NULL), count(*) FILTER (WHERE e.__in IS NULL), "
         f"count(*) FILTER (WHERE a.__in AND e.__in AND ({differs})) "
