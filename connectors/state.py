@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from connectors.errors import RowtideError
+from connectors.postgres_errors import reason_of
 
 OLDEST = 15
 HEAD = "0007"
@@ -37,10 +38,8 @@ def connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
             hint="Write state.dsn as postgresql://USER@HOST:5432/DATABASE; `rowtide config show` tells where it came from.",
         ) from None
     except psycopg.OperationalError as error:
-        # Lines that go on from the one before hold advice of the client library, which knows nothing of Rowtide.
-        reason = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")][-1]
         raise StateError(
-            f"The state database does not answer: {reason}",
+            f"The state database does not answer: {reason_of(error)}",
             hint="Check state.dsn and that the server runs; `rowtide config show` tells where the setting came from.",
         ) from None
 

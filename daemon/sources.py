@@ -10,6 +10,7 @@ import psycopg
 
 from connectors.errors import RowtideError
 from connectors.log import Log
+from connectors.postgres_errors import reason_of
 from consumers.domain import Domain
 from daemon.settings import Settings
 
@@ -110,8 +111,7 @@ def _look_postgres(dsn: str, name: str) -> dict[str, Any]:
                 [f"rowtide_{name}"],
             ).fetchone()
     except psycopg.Error as error:
-        lines = str(error).strip().splitlines()
-        raise RowtideError(lines[-1] if lines else type(error).__name__) from None
+        raise RowtideError(reason_of(error)) from None
     return {} if row is None else {"slot_active": row[0], "slot": row[1], "unread_bytes": row[2]}
 
 

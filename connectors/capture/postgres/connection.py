@@ -19,6 +19,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from connectors.capture.running import CaptureStoppedError, SourceUnavailableError
+from connectors.postgres_errors import reason_of
 
 # Values as text that reads back the same in any session. With row security an incomplete table must be an error.
 _SESSION = (
@@ -64,7 +65,7 @@ def connect(info: str) -> Connection:
     try:
         return psycopg.connect(info, autocommit=True)
     except psycopg.OperationalError as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if error.pgconn is not None and error.pgconn.needs_password:
             raise CaptureStoppedError(
                 "The source asks for a password, and none is given.",
@@ -115,23 +116,15 @@ def refusal(info: str) -> str | None:
         os.close(memory)
 
 
-def _reason(error: psycopg.Error) -> str:
-    """What failed, in one line without values: it names host, user or database and never a password."""
-    if error.diag.message_primary:
-        return error.diag.message_primary
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
-    return lines[-1] if lines else type(error).__name__
-
-
 @contextmanager
 def losing(what: str = "source") -> Iterator[None]:
     """Turn the loss of a connection inside the block into SourceUnavailableError, what else fails into a stop."""
     try:
         yield
     except psycopg.OperationalError as error:
-        raise SourceUnavailableError(f"The connection to the {what} was lost: {_reason(error)}") from None
+        raise SourceUnavailableError(f"The connection to the {what} was lost: {reason_of(error)}") from None
     except psycopg.Error as error:
         raise CaptureStoppedError(
-            f"The {what} refused a statement of capture: {_reason(error)} ({error.sqlstate}).",
+            f"The {what} refused a statement of capture: {reason_of(error)} ({error.sqlstate}).",
             hint=f"See the {what}'s own log for the statement; start again when it is mended.",
         ) from None
