@@ -17,6 +17,7 @@ import structlog
 from xdist.scheduler import LoadFileScheduling
 
 from connectors.embedded import EmbeddedPostgres
+from connectors.state import migrate
 from deploy.stack.connect import KafkaConnect
 from deploy.stack.jars import missing
 from deploy.stack.kafka import KafkaBroker
@@ -62,6 +63,14 @@ def database(server: EmbeddedPostgres, _numbers: Iterator[int]) -> Iterator[str]
             [name],
         )
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to a state database whose schema is up to date."""
+    migrate(database)
+    with psycopg.connect(database) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

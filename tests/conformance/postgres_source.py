@@ -121,11 +121,13 @@ class PostgresSource(ReachedPostgres):
 
     def drop_slot(self) -> None:
         """Drop the capture's slot; the server lets go of it a moment after the capture has ended."""
-        slot = f"rowtide_{self.name}"
-        self.execute(
-            f"SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active",
-            f"SELECT pg_drop_replication_slot('{slot}')",
-        )
+        self._drop_slots("slot_name", f"rowtide_{self.name}")
+
+    def _drop_slots(self, column: str, value: str) -> None:
+        slots = f"FROM pg_replication_slots WHERE {column} = %s"
+        with psycopg.connect(self.server.embedded.dsn(), autocommit=True) as connection:
+            connection.execute(f"SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active", [value])
+            connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}", [value])
 
     def forget(self, table: Table) -> None:
         self.drop_slot()
@@ -150,14 +152,7 @@ class PostgresSource(ReachedPostgres):
         self.link.heal()
         for connection in self._connections:
             connection.close()
+        self._drop_slots("database", self.database)
         with psycopg.connect(self.server.embedded.dsn(), autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE database = %s AND active",
-                [self.database],
-            )
-            connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
-                [self.database],
-            )
             connection.execute(f"DROP DATABASE {self.database} WITH (FORCE)")
             connection.execute(f"DROP ROLE IF EXISTS {self.user}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from domains import DOMAINS, History
+from domains import History, domain_named
 from instances import Bench, rng_for
 from killing import wait_or_kill
 
@@ -20,7 +20,7 @@ FAILPOINTS = ["batch_read", "mirror_written", "models_refreshed", "before_commit
 def test_kills_lose_nothing_and_repeat_nothing(database: str, tmp_path: Path, name: str, kills: int, seed: int) -> None:
     """After many kills the tables, histories and kept rows are those of a worker that was never killed."""
     print(f"seed {seed}")
-    domain = next(d for d in DOMAINS if d.name == name)
+    domain = domain_named(name)
     bench = Bench(database, domain, tmp_path)
     bench.create("killed")
     rng = rng_for(name, seed)
@@ -49,7 +49,7 @@ def test_kills_lose_nothing_and_repeat_nothing(database: str, tmp_path: Path, na
 
 def test_a_transaction_larger_than_memory_allows_survives_kills(database: str, tmp_path: Path, seed: int) -> None:
     """A unit that comes in pieces is applied whole or not at all, though the worker dies between pieces."""
-    domain = next(d for d in DOMAINS if d.name == "joins")
+    domain = domain_named("joins")
     bench = Bench(database, domain, tmp_path)
     bench.create("killed")
     history = History(domain, rng_for("joins", seed))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from contents import contents
-from domains import DOMAINS, TOPIC
+from domains import TOPIC, domain_named
 from random_batches import assert_clean, create
 
 from bench.shop import Scale, Shop, Transaction
@@ -20,7 +19,6 @@ from bench.stage import Stage
 from connectors.event import Change
 from connectors.log import Record
 from connectors.pipe import Pipe
-from connectors.state import migrate
 from consumers.domain import load_domain
 from consumers.engine.analysis import Analysis, analyse
 from consumers.engine.engine import Engine
@@ -29,16 +27,8 @@ from consumers.engine.units import Unit
 
 
 @pytest.fixture
-def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
-    migrate(database)
-    with psycopg.connect(database) as opened:
-        yield opened
-
-
-@pytest.fixture
 def analysis(tmp_path: Path) -> Analysis:
-    domain = next(each for each in DOMAINS if each.name == "ahead")
-    return analyse(load_domain(str(domain.write(tmp_path))))
+    return analyse(load_domain(str(domain_named("ahead").write(tmp_path))))
 
 
 @pytest.fixture

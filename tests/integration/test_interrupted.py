@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from contents import contents
-from domains import DOMAINS, History
+from domains import History, domain_named
 from random_batches import create
 
 from connectors import pipe as pipes
@@ -23,7 +23,7 @@ def test_an_interrupt_comes_out_as_one(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, answers: int
 ) -> None:
     """While the engine waits for an answer of the server, the first of a batch or a later one; nothing of it is kept."""
-    domain = next(each for each in DOMAINS if each.name == "aggregates")
+    domain = domain_named("aggregates")
     analysis = analyse(load_domain(str(domain.write(tmp_path))))
     migrate(database)
     history = History(domain, random.Random(seed))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 
 from connectors.pipe import Pipe
-from connectors.state import migrate
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +23,3 @@ def nothing_is_written_behind_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
         send(pipe, sql, *args, **named)
 
     monkeypatch.setattr(Pipe, "later", later)
-
-
-@pytest.fixture
-def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
-    migrate(database)
-    with psycopg.connect(database) as opened:
-        yield opened

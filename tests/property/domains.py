@@ -212,6 +212,10 @@ DOMAINS = [
 ]
 
 
+def domain_named(name: str) -> Synthetic:
+    return next(domain for domain in DOMAINS if domain.name == name)
+
+
 class History:
     """A random history of a synthetic domain: units whose changes are inserts, updates, deletes, key moves, truncates."""
 
