@@ -138,12 +138,7 @@ class Pipe:
             if connection.closed:
                 raise psycopg.OperationalError("the connection is closed")
             try:
-                try:
-                    pgconn.enter_pipeline_mode()
-                    asked = [self._ask(pgconn, *each, fresh) for each in zip(parts, adapted, strict=True)]
-                    server = _sent(pgconn)
-                except psycopg.OperationalError as error:  # whose text tells in which state the client library is now
-                    raise psycopg.OperationalError("the connection is lost") from error
+                asked, server = self._ask(pgconn, parts, adapted, fresh)
                 for number, part in enumerate(asked, start=1):
                     results = self._results(part, _answers(pgconn, server, len(part) + 1), fresh)
                     if number == len(asked) or connection.closed:
@@ -161,6 +156,21 @@ class Pipe:
         yield results
 
     def _ask(
+        self,
+        pgconn: psycopg.pq.abc.PGconn,
+        parts: Sequence[Sequence[_Statement]],
+        adapted: Sequence[Sequence[_Adapted]],
+        fresh: dict[_Known, bytes],
+    ) -> tuple[list[list[_Known | None]], select.poll]:
+        """Send all statements. Returns what is asked for each part (see `_ask_part`), and what waits for answers."""
+        try:
+            pgconn.enter_pipeline_mode()
+            asked = [self._ask_part(pgconn, *each, fresh) for each in zip(parts, adapted, strict=True)]
+            return asked, _sent(pgconn)
+        except psycopg.OperationalError as error:  # whose text tells in which state the client library is now
+            raise psycopg.OperationalError("the connection is lost") from error
+
+    def _ask_part(
         self,
         pgconn: psycopg.pq.abc.PGconn,
         statements: Sequence[_Statement],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from connectors.event import Change, Event, Ignored, Truncate
 from connectors.log import Record, TopicPartition
@@ -89,11 +90,7 @@ def fill(unit: Unit, items: Iterable[Item]) -> None:
 
 def merged(runs: Iterable[Iterable[Item]]) -> Iterable[Item]:
     """The items of several partitions in the order of the transaction."""
-    return heapq.merge(*runs, key=_place)
-
-
-def _place(item: Item) -> int:
-    return item[0]
+    return heapq.merge(*runs, key=itemgetter(0))
 
 
 def _size(record: Record) -> int:

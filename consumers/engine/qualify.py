@@ -17,10 +17,11 @@ from consumers.engine.modelfile import line_of, refuse
 Schema = Mapping[str, Mapping[str, str]]
 
 
-def qualified(path: Path, query: exp.Query, schema: Schema, names: Collection[str] = ()) -> exp.Query:
+def qualified(path: Path, query: exp.Query, schema: Schema, names: Collection[str]) -> exp.Query:
     """The query with every name resolved against `schema` (table -> column -> type).
 
-    Raises ModelRefusedError naming the table or column that does not exist.
+    `names` are those of all models, for who mistypes one. Raises ModelRefusedError naming the table or column that does
+    not exist.
     """
     query = _inline_with(query.copy())
     for table in query.find_all(exp.Table):

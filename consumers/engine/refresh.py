@@ -255,7 +255,7 @@ class Refresher:
             self._pending.whole |= self._closing
             for number in sorted(self._closing):
                 self._start(number, causes)
-            if last is not None and not self._awaited and not self._pending.ready(wanted):
+            if last is not None and not self._awaited and not any(map(self._pending.has, wanted)):
                 last()
                 last = None
             self._pipe.flush()
@@ -293,7 +293,7 @@ class Refresher:
                     continue  # no row has NULL there
                 for start in range(0, len(keys), KEYS_AT_ONCE):
                     self._run(number, pattern, keys[start : start + KEYS_AT_ONCE], causes)
-                    if self.asks(model.name):
+                    if self._pending.asks[number]:
                         self._pipe.flush()
 
     def _count(self, model: Model, keys: int) -> None:
